@@ -1,0 +1,1 @@
+"""Generators: models that write texts, behind the one `Generator` protocol."""

@@ -1,0 +1,108 @@
+"""What the parts of the pipeline ask of each other. Standard library only.
+
+A part that satisfies a protocol needs no base class: our in-process generator, an
+OpenAI-compatible client and a user's own object are all a `Generator`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+from prm.records import LabelledSolution, Solution, Verdict
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to sample: the words of the OpenAI API. ``temperature`` 0 is greedy."""
+
+    n: int = 1
+    """Samples a prompt."""
+    temperature: float = 0.8
+    """0 = greedy."""
+    top_p: float = 1.0
+    """Nucleus; 1 = off."""
+    max_tokens: int = 256
+    """Generated tokens at most; reaching it gives finish_reason "length"."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a sample; they are not part of its text."""
+    top_logprobs: int = 0
+    """Alternatives kept for each generated token; 0 = none, and no tokens are kept."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token: its text, log-probability, and the likeliest alternatives."""
+
+    text: str
+    logprob: float
+    top: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Generation:
+    """One generated text. ``logprob`` sums its tokens' log-probabilities at temperature 1."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    generated_tokens: int
+    logprob: float
+    tokens: tuple[Token, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rollout:
+    """One continuation of a prefix: did it reach the right answer (None = could not tell)?"""
+
+    correct: bool | None
+    num_tokens: int
+    text: str | None = None
+
+
+class Generator(Protocol):
+    """Writes texts that continue prompts."""
+
+    name: str
+    """The model, as it is recorded in the solutions."""
+
+    def generate(
+        self, prompts: Sequence[str], params: SamplingParams, *, seed: int
+    ) -> list[list[Generation]]:
+        """``params.n`` texts for each prompt, in order. The same call gives the same texts."""
+        ...
+
+
+class Verifier(Protocol):
+    """Compares a final answer with the reference answer."""
+
+    def __call__(self, answer: str | None, reference: str) -> Verdict:
+        """Right, wrong or could-not-tell; never raises on a bad answer."""
+        ...
+
+
+class Rollouts(Protocol):
+    """Continues solutions from a prefix and checks where the continuations end."""
+
+    async def sample_many(
+        self, requests: Sequence[tuple[Solution, int, int]]
+    ) -> list[list[Rollout]]:
+        """For each (solution, number of steps kept, n): n rollouts."""
+        ...
+
+
+class Labeler(Protocol):
+    """Labels every step of a pool of solutions."""
+
+    def label(self, pool: Sequence[Solution], rollouts: Rollouts) -> list[LabelledSolution]:
+        """One labelled solution for each of the pool, in order."""
+        ...
+
+
+class StepScorer(Protocol):
+    """Gives every step of a solution a score in [0, 1]."""
+
+    def score_many(self, problem: str, solutions: Sequence[Sequence[str]]) -> list[list[float]]:
+        """One list of step scores for each solution of the problem, in step order."""
+        ...

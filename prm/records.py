@@ -1,0 +1,254 @@
+"""The records that travel between the jobs, and their JSON form. Standard library only.
+
+Identity travels in the ids: ``problem_id``, ``solution_id = problem_id#k``, step index from 0.
+One JSON line a record, with the record's ``schema`` on each:
+
+    {"schema": "problem/1", "id": "chain/0041", "statement": "Calculate 3 + 9 + 4.", ...}
+
+Token ids are never stored: they belong to a tokenizer, and one function makes them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from prm.errors import RecordError
+
+Split = Literal["train", "selection", "test"]
+Status = Literal["right", "wrong", "could_not_tell"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem with a known answer; ``meta`` belongs to the source that made it."""
+
+    id: str
+    statement: str
+    reference_answer: str
+    verifier: str
+    source: str
+    split: Split
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Usage:
+    """What a piece of generated text cost: tokens read, tokens written, seconds."""
+
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Solution:
+    """One sampled attempt at a problem, as steps that join back to the generated text.
+
+    ``logprob`` is the sum of the log-probabilities of the generated tokens at temperature 1.
+    ``finish_reason`` is ``stop`` or ``length``; a cut-off solution is kept, the next job decides.
+    """
+
+    id: str
+    problem_id: str
+    steps: tuple[str, ...]
+    final_answer: str | None
+    finish_reason: str
+    strategy: str
+    model: str
+    sampling: dict[str, Any] = dataclasses.field(default_factory=dict)
+    usage: Usage = Usage()
+    logprob: float | None = None
+    endpoint: str | None = None
+    seed: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verifier says of a final answer. A failure is never a label: it is could_not_tell."""
+
+    status: Status
+    backend: str
+    seconds: float = 0.0
+    detail: str = ""
+
+    @property
+    def label(self) -> bool | None:
+        """True, False, or None where the verifier could not tell."""
+        return None if self.status == "could_not_tell" else self.status == "right"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evidence:
+    """One thing that is known about a step.
+
+    ``kind`` is ``rollouts``, ``siblings`` (other samples through the same prefix) or ``verdict``
+    (the final answer itself). ``right_continuation`` is the text of one continuation of the
+    *prefix before this step's successor* that reached the right answer, kept for critiques.
+    """
+
+    kind: str
+    successes: int
+    trials: int
+    completer: str
+    tokens: int = 0
+    right_continuation: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepLabel:
+    """What is known of the prefix that ends with this step.
+
+    ``success_rate`` = successes / trials: the chance that the completer still reaches the right
+    answer. ``prefix_correct`` = P(this step and all before it are right). Two different
+    quantities. None means not known, and such a step is masked, never guessed.
+    """
+
+    step: int
+    successes: int
+    trials: int
+    success_rate: float | None
+    prefix_correct: float | None
+    hard: bool | None
+    evidence: tuple[Evidence, ...] = ()
+    tokens: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LabelledSolution:
+    """A solution with a label for each step.
+
+    ``first_error`` maps ``"none"`` and step indices (as strings) to P(first error there);
+    empty when nothing is known.
+    """
+
+    solution: Solution
+    labels: tuple[StepLabel, ...]
+    first_error: dict[str, float]
+    verdict: Verdict
+    labeler: str
+    stop_reason: str
+    tokens: int = 0
+
+    @property
+    def id(self) -> str:
+        """The solution's id: a labelled solution has no identity of its own."""
+        return self.solution.id
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Critique:
+    """A written judgement of a solution, up to and including its first wrong step.
+
+    ``status`` is ``ok`` or the reason why the text could not be read; ``verdicts`` and
+    ``first_error`` (0-based, None = no error) mean something only when it is ``ok``.
+    ``p_correct`` is the author's probability that each judged step is right, where known.
+    """
+
+    id: str
+    problem_id: str
+    text: str
+    status: str
+    verdicts: tuple[bool, ...]
+    first_error: int | None
+    author: str
+    p_correct: tuple[float, ...] = ()
+    agrees_with_labels: bool | None = None
+    usage: Usage = Usage()
+
+
+Record = Problem | Solution | LabelledSolution | Critique
+R = TypeVar("R", Problem, Solution, LabelledSolution, Critique)
+
+SCHEMAS: dict[type, str] = {
+    Problem: "problem/1",
+    Solution: "solution/1",
+    LabelledSolution: "labelled_solution/1",
+    Critique: "critique/1",
+}
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """The record as plain JSON values, its schema first."""
+    return {"schema": SCHEMAS[type(record)], **dataclasses.asdict(record)}
+
+
+def from_json(cls: type[R], row: object, where: str) -> R:
+    """The record in ``row``; ``where`` (file and line) goes into the error.
+
+    Raises:
+        RecordError: the row is no object, has another schema, an unknown, missing or mistyped field.
+    """
+    if not isinstance(row, Mapping):
+        raise RecordError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    fields = dict(row)
+    schema = fields.pop("schema", None)
+    name = f"{where}, id {fields.get('id', fields.get('solution', {}))!r:.80}"
+    if schema != SCHEMAS[cls]:
+        raise RecordError(
+            f"{name}: schema is {schema!r}, expected {SCHEMAS[cls]!r}; "
+            "is this the output of the right job?"
+        )
+    return typing.cast(R, _build(cls, fields, name))
+
+
+def _build(cls: Any, row: Any, where: str) -> Any:
+    """An instance of the dataclass from a mapping, checked field by field."""
+    if not isinstance(row, Mapping):
+        raise RecordError(f"{where}: {cls.__name__} should be an object, found {row!r:.60}")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(row) - set(hints))
+    required = {f.name for f in dataclasses.fields(cls) if _is_required(f)}
+    missing = sorted(required - set(row))
+    if unknown or missing:
+        raise RecordError(
+            f"{where}: {cls.__name__} has "
+            + "; ".join(
+                text
+                for text in (
+                    f"unknown fields {unknown}" if unknown else "",
+                    f"missing fields {missing}" if missing else "",
+                )
+                if text
+            )
+        )
+    return cls(**{key: _value(hints[key], row[key], f"{where}: {key}") for key in row})
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return (
+        field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    )
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """The value as the hint wants it (tuples from lists, nested records), or a RecordError."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise RecordError(f"{where} should be a list, found {value!r:.60}")
+        return tuple(_value(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if type(None) in args:
+        return None if value is None else _value(_without_none(args), value, where)
+    if origin is Literal:
+        if value not in args:
+            raise RecordError(f"{where} should be one of {list(args)}, found {value!r:.60}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    expected = dict if origin is dict else hint
+    if expected is not Any and (
+        not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool)
+    ):
+        raise RecordError(
+            f"{where} should be {getattr(expected, '__name__', expected)}, found {value!r:.60}"
+        )
+    return value
+
+
+def _without_none(args: tuple[Any, ...]) -> Any:
+    return next(arg for arg in args if arg is not type(None))
