@@ -13,7 +13,7 @@ from typing import Protocol
 from prm.records import LabelledSolution, Solution, Verdict
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class SamplingParams:
     """How to sample: the words of the OpenAI API. ``temperature`` 0 is greedy."""
 

@@ -10,6 +10,7 @@ Token ids are never stored: they belong to a tokenizer, and one function makes t
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import typing
 from collections.abc import Mapping
@@ -36,11 +37,10 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Usage:
-    """What a piece of generated text cost: tokens read, tokens written, seconds."""
+    """What a piece of generated text cost: tokens read and tokens written."""
 
     prompt_tokens: int = 0
     generated_tokens: int = 0
-    seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ class Evidence:
     """One thing that is known about a step.
 
     ``kind`` is ``rollouts``, ``siblings`` (other samples through the same prefix) or ``verdict``
-    (the final answer itself). ``right_continuation`` is the text of one continuation of the
-    *prefix before this step's successor* that reached the right answer, kept for critiques.
+    (the final answer itself). ``right_continuation`` is one text that followed this step and
+    reached the right answer: what a right next step looks like, kept for critiques.
     """
 
     kind: str
@@ -191,11 +191,15 @@ def from_json(cls: type[R], row: object, where: str) -> R:
             f"{name}: schema is {schema!r}, expected {SCHEMAS[cls]!r}; "
             "is this the output of the right job?"
         )
-    return typing.cast(R, _build(cls, fields, name))
+    return typing.cast(R, build(cls, fields, name))
 
 
-def _build(cls: Any, row: Any, where: str) -> Any:
-    """An instance of the dataclass from a mapping, checked field by field."""
+def build(cls: Any, row: Any, where: str) -> Any:
+    """An instance of any dataclass from a mapping, checked field by field.
+
+    Raises:
+        RecordError: an unknown, missing or mistyped field; ``where`` is named.
+    """
     if not isinstance(row, Mapping):
         raise RecordError(f"{where}: {cls.__name__} should be an object, found {row!r:.60}")
     hints = typing.get_type_hints(cls)
@@ -227,7 +231,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     """The value as the hint wants it (tuples from lists, nested records), or a RecordError."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)
+        return build(hint, value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise RecordError(f"{where} should be a list, found {value!r:.60}")
@@ -240,7 +244,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    expected = dict if origin is dict else hint
+    expected = origin if origin in (dict, collections.abc.Mapping) else hint
     if expected is not Any and (
         not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool)
     ):

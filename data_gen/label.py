@@ -1,0 +1,192 @@
+"""Label every step of sampled solutions, by rollouts from its prefixes.
+
+    python -m data_gen.label --config configs/quickstart/label.yaml
+    python -m data_gen.label --config F --shard 3/8
+
+Counts (successes, trials) are kept, so that labels can be read anew without new rollouts. A step
+that could not be decided has no hard label: a failure is never a label.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+
+from data_gen.arithmetic import is_held_out
+from data_gen.console import batches, finish, progress, say
+from data_gen.labelers import MathShepherdLabeler
+from data_gen.labelers.rollouts import GeneratorRollouts
+from data_gen.models import ModelConfig, load_generator, seed_of
+from data_gen.prompting import load_prompt
+from prm.config import fingerprint, operational, parse, resolved
+from prm.errors import RecordError
+from prm.evaluation.step_truth import operand_pairs
+from prm.protocols import Generator, SamplingParams
+from prm.records import Problem, Solution, Verdict
+from prm.store import Shard, StoreWriter, content_hash, read_records, unique
+from prm.verifiers import get_verifier
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelConfig:
+    """Settings of `data_gen.label`."""
+
+    problems: str = operational("runs/quickstart/problems")
+    """Store of problems."""
+    solutions: str = operational("runs/quickstart/solutions")
+    """Store of solutions to label."""
+    output: str = operational("runs/quickstart/labels")
+    """Folder of the store."""
+    splits: list[str] = dataclasses.field(default_factory=lambda: ["train"])
+    """Label the solutions of these splits; the others are skipped and counted."""
+    exhaustive_splits: list[str] = dataclasses.field(default_factory=list)
+    """Splits without early stop: unbiased success rates, for measuring calibration."""
+    completer: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    """The model that continues the prefixes."""
+    strategy: str = "few_shot_arithmetic"
+    """Prompt of the rollouts."""
+    sampling: SamplingParams = dataclasses.field(
+        default_factory=lambda: SamplingParams(max_tokens=56, stop=("\n\n",))
+    )
+    """Temperature, token limit and stop strings of the rollouts (n comes from the labeler)."""
+    labeler: MathShepherdLabeler = dataclasses.field(default_factory=MathShepherdLabeler)
+    """Rollouts a prefix, early stop, reuse of sibling solutions."""
+    answer_pattern: str = r"^Answer: (.+)$"
+    """Regular expression; its first group in the last step is the final answer."""
+    hold_out_pairs: bool = True
+    """Skip training solutions that write a held-out operand pair (arithmetic problems only)."""
+    problems_per_batch: int = 24
+    """A batch is made, seeded and written whole."""
+    seed: int = 0
+    """The same seed gives the same rollouts."""
+    shard: str = operational("0/1")
+    """Which part of the problems: i/n."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the job."""
+    config = parse(LabelConfig, "python -m data_gen.label", __doc__, argv)
+    shard = Shard.parse(config.shard)
+    problems = {p.id: p for p in unique(read_records(config.problems, Problem), config.problems)}
+    solutions = unique(read_records(config.solutions, Solution), config.solutions)
+    writer = StoreWriter(
+        config.output,
+        job="label",
+        config=resolved(config),
+        config_hash=fingerprint(config),
+        inputs={
+            "problems": content_hash(config.problems),
+            "solutions": content_hash(config.solutions),
+        },
+        shard=shard,
+    )
+    with writer:
+        groups = _group(solutions, problems, shard, config.solutions)
+        plan = batches(groups, config.problems_per_batch)
+        todo = [(i, batch) for i, batch in enumerate(plan) if not writer.has(f"batch-{i}")]
+        if todo:
+            say(f"label: {len(todo)} of {len(plan)} batches to do")
+            _label(config, todo, problems, writer)
+    finish("label", writer)
+
+
+def _group(
+    solutions: list[Solution], problems: dict[str, Problem], shard: Shard, where: str
+) -> list[list[Solution]]:
+    """The shard's solutions by problem, in the order of the problems."""
+    groups: dict[str, list[Solution]] = defaultdict(list)
+    for solution in solutions:
+        if solution.problem_id not in problems:
+            raise RecordError(
+                f"{where}: solution {solution.id!r} is of problem {solution.problem_id!r}, which "
+                "is not in the problems; give the problems that the solutions were made from"
+            )
+        if shard.has(solution.problem_id):
+            groups[solution.problem_id].append(solution)
+    return [groups[problem_id] for problem_id in problems if problem_id in groups]
+
+
+def _label(
+    config: LabelConfig,
+    todo: list[tuple[int, list[list[Solution]]]],
+    problems: dict[str, Problem],
+    writer: StoreWriter,
+) -> None:
+    """Label and write the batches."""
+    generator = load_generator(config.completer)
+    for index, groups in progress(todo, "label"):
+        begun = time.monotonic()
+        pool = [solution for group in groups for solution in group]
+        wanted, skipped = _select(config, pool, problems)
+        rollouts = _rollouts(config, generator, problems, index)
+        labelled = [
+            one
+            for labeler, part in _by_labeler(config, wanted, problems, generator.name)
+            for one in labeler.label(part, rollouts, check=_checker(problems))
+        ]
+        cost = dataclasses.replace(rollouts.ledger, seconds=time.monotonic() - begun)
+        writer.append(
+            f"batch-{index}", labelled, num_in=len(pool), skipped=skipped, ledger=cost
+        )
+
+
+def _select(
+    config: LabelConfig, pool: list[Solution], problems: dict[str, Problem]
+) -> tuple[list[Solution], Counter[str]]:
+    """The solutions to label, and why the others are not."""
+    wanted, skipped = [], Counter[str]()
+    for solution in pool:
+        problem = problems[solution.problem_id]
+        if problem.split not in config.splits:
+            skipped["other_split"] += 1
+        elif problem.split == "train" and config.hold_out_pairs and _uses_held_out(solution):
+            skipped["held_out_pair"] += 1
+        else:
+            wanted.append(solution)
+    return wanted, skipped
+
+
+def _uses_held_out(solution: Solution) -> bool:
+    return any(is_held_out(pair) for pair in operand_pairs(solution.steps))
+
+
+def _by_labeler(
+    config: LabelConfig, pool: list[Solution], problems: dict[str, Problem], completer: str
+) -> list[tuple[MathShepherdLabeler, list[Solution]]]:
+    """The solutions by how thoroughly they are labelled."""
+    labeler = dataclasses.replace(config.labeler, completer=completer)
+    full = dataclasses.replace(labeler, early_stop=False)
+    split = {solution.id: problems[solution.problem_id].split for solution in pool}
+    return [
+        (labeler, [s for s in pool if split[s.id] not in config.exhaustive_splits]),
+        (full, [s for s in pool if split[s.id] in config.exhaustive_splits]),
+    ]
+
+
+def _rollouts(
+    config: LabelConfig, generator: Generator, problems: dict[str, Problem], index: int
+) -> GeneratorRollouts:
+    return GeneratorRollouts(
+        generator,
+        problems,
+        template=load_prompt(config.strategy),
+        params=config.sampling,
+        answer_pattern=config.answer_pattern,
+        seed=seed_of(config.seed, "label", config.shard, index),
+    )
+
+
+def _checker(problems: dict[str, Problem]) -> Callable[[Solution], Verdict]:
+    """A function that judges a solution's final answer by its problem's verifier."""
+
+    def check(solution: Solution) -> Verdict:
+        problem = problems[solution.problem_id]
+        return get_verifier(problem.verifier)(solution.final_answer, problem.reference_answer)
+
+    return check
+
+
+if __name__ == "__main__":
+    main()

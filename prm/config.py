@@ -1,0 +1,110 @@
+"""A job's settings: a frozen dataclass, read from YAML plus dotted overrides on the command line.
+
+    config = parse(SampleConfig, "python -m data_gen.sample", __doc__)
+
+Unknown keys, wrong types and missing keys are errors that name the key. The resolved settings
+lie beside the output; `fingerprint` of those that change the result guards a resume.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prm.errors import ConfigError, MissingExtraError
+
+C = TypeVar("C")
+
+
+def operational(default: Any, **kwargs: Any) -> Any:
+    """A field that says how or where a job runs, not what comes out: it is no part of the hash."""
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata={"operational": True}, **kwargs)
+    return dataclasses.field(default=default, metadata={"operational": True}, **kwargs)
+
+
+def parse(cls: type[C], command: str, doc: str | None, argv: Sequence[str] | None = None) -> C:
+    """The settings from ``--config FILE`` and overrides; ``--help`` explains each.
+
+    Ends the process with exit code 2 and a message on wrong settings, as argparse does.
+    """
+    parser = _parser(cls, command, doc)
+    try:
+        return _instantiate(cls, parser, parser.parse_args(argv))
+    except (ConfigError, _argument_error()) as error:
+        sys.stderr.write(f"{command}: wrong settings: {error}\n")
+        sys.stderr.write(f"try: {command} --help\n")
+        raise SystemExit(2) from None
+
+
+def load(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
+    """The settings of a file; ``overrides`` are command-line words such as ``--lr``, ``1e-4``.
+
+    Raises:
+        ConfigError: the file is absent or a key is unknown, missing or of the wrong type.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: no such settings file")
+    parser = _parser(cls, "load", None)
+    try:
+        return _instantiate(cls, parser, parser.parse_args(["--config", str(path), *overrides]))
+    except _argument_error() as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def resolved(config: Any) -> dict[str, Any]:
+    """All settings as plain values."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def fingerprint(config: Any) -> str:
+    """A short hash of the settings that change what a job makes."""
+    return hashlib.sha256(
+        json.dumps(_scientific(config), sort_keys=True).encode()
+    ).hexdigest()[:16]
+
+
+def _scientific(config: Any) -> dict[str, Any]:
+    values = {}
+    for field in dataclasses.fields(config):
+        if not field.metadata.get("operational"):
+            value = getattr(config, field.name)
+            values[field.name] = _scientific(value) if dataclasses.is_dataclass(value) else value
+    return values
+
+
+def _parser(cls: type[Any], command: str, doc: str | None) -> Any:
+    jsonargparse = _jsonargparse()
+    parser = jsonargparse.ArgumentParser(
+        prog=command, description=doc, exit_on_error=False, parser_mode="yaml"
+    )
+    parser.add_argument("--config", action="config", help="YAML file with the settings below.")
+    parser.add_class_arguments(cls, fail_untyped=True, instantiate=True)
+    return parser
+
+
+def _instantiate(cls: type[C], parser: Any, values: Any) -> C:
+    done = parser.instantiate(values)
+    return cls(**{field.name: done[field.name] for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
+
+
+def _jsonargparse() -> Any:
+    try:
+        import jsonargparse
+    except ImportError as error:
+        raise MissingExtraError(
+            "jobs read their settings with jsonargparse: pip install 'stepwise-prm[train]'"
+        ) from error
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    return jsonargparse
+
+
+def _argument_error() -> type[Exception]:
+    return typing.cast(type[Exception], _jsonargparse().ArgumentError)

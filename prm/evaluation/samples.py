@@ -1,0 +1,66 @@
+"""The sampled solutions of one split, with verdicts and exact truth where it is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+
+from prm.errors import RecordError
+from prm.evaluation import step_truth
+from prm.records import Problem, Solution
+from prm.store import read_records, unique
+from prm.verifiers import get_verifier
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProblemSamples:
+    """A problem and its solutions, in order of their ids."""
+
+    problem: Problem
+    solutions: tuple[Solution, ...]
+    right: tuple[bool, ...]
+    """Whether each final answer is right; one that could not be checked was not shown right."""
+
+    @property
+    def answers(self) -> list[str | None]:
+        """The final answers."""
+        return [solution.final_answer for solution in self.solutions]
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether exact step truth can be computed for this problem."""
+        return "operands" in self.problem.meta
+
+    def first_errors(self) -> list[int | None]:
+        """The first wrong step of each solution, by the exact truth."""
+        return [step_truth.first_error(self.problem.meta, s.steps) for s in self.solutions]
+
+
+def read_samples(problems: str, solutions: str, split: str) -> list[ProblemSamples]:
+    """All problems of a split with their solutions.
+
+    Raises:
+        RecordError: there is no problem of this split, or one without solutions.
+    """
+    groups: dict[str, list[Solution]] = defaultdict(list)
+    for solution in unique(read_records(solutions, Solution), solutions):
+        groups[solution.problem_id].append(solution)
+    samples = [
+        _judge(problem, groups.get(problem.id, []), solutions)
+        for problem in unique(read_records(problems, Problem), problems)
+        if problem.split == split
+    ]
+    if not samples:
+        raise RecordError(f"{problems}: no problem has split {split!r}")
+    return samples
+
+
+def _judge(problem: Problem, solutions: Sequence[Solution], where: str) -> ProblemSamples:
+    if not solutions:
+        raise RecordError(f"{where}: problem {problem.id!r} has no solution; sample it first")
+    check = get_verifier(problem.verifier)
+    verdicts = [check(solution.final_answer, problem.reference_answer) for solution in solutions]
+    return ProblemSamples(
+        problem, tuple(solutions), tuple(verdict.label is True for verdict in verdicts)
+    )

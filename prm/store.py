@@ -1,0 +1,307 @@
+"""Append-only files of records, with a journal for resuming and a manifest that tells all.
+
+A store is a folder; each shard of a job has three files of its own in it (one writer a file, so
+that it is safe on a network file system):
+
+    shard-00000-of-00001.jsonl     the records, one JSON line each, nothing else
+    shard-00000-of-00001.journal   a line for each finished batch: its id, rows and the bytes so far
+    shard-00000-of-00001.json      the manifest: settings, their hash, inputs, counts, cost, state
+
+A batch counts once its journal line is written. A job that was killed in between finds bytes
+behind the last journal line; they are cut off and the batch is made again, from the same seed:
+the same records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from prm.errors import RecordError, StoreError
+from prm.ledger import Ledger
+from prm.records import R, Record, from_json, to_json
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shard:
+    """Part ``index`` of ``count`` of a job, by hash of the problem id."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """``"3/8"``: the fourth of eight.
+
+        Raises:
+            StoreError: the text is not of that form, or the index is not below the count.
+        """
+        index, _, count = text.partition("/")
+        if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+            raise StoreError(f"shard {text!r} should be i/n with 0 <= i < n, for example 0/8")
+        return cls(int(index), int(count))
+
+    @property
+    def stem(self) -> str:
+        """The name that this shard's files begin with."""
+        return f"shard-{self.index:05d}-of-{self.count:05d}"
+
+    def has(self, problem_id: str) -> bool:
+        """Whether the problem belongs to this shard."""
+        digest = hashlib.sha256(problem_id.encode()).digest()
+        return int.from_bytes(digest[:8], "big") % self.count == self.index
+
+
+class StoreWriter:
+    """Writes one shard of a job's output, batch by batch, and resumes.
+
+    Use as a context manager: a clean exit marks the shard as done.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        job: str,
+        config: dict[str, Any],
+        config_hash: str,
+        inputs: dict[str, str] | None = None,
+        shard: Shard | None = None,
+    ) -> None:
+        """Open a shard; ``inputs`` maps the names of what is read to hashes of the contents.
+
+        Raises:
+            StoreError: the shard was begun with other settings or inputs.
+        """
+        self.folder = Path(folder)
+        self.shard = shard or Shard()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._data = self.folder / f"{self.shard.stem}.jsonl"
+        self._journal = self.folder / f"{self.shard.stem}.journal"
+        self._manifest = self.folder / f"{self.shard.stem}.json"
+        self._identity = {"job": job, "config_hash": config_hash, "inputs": inputs or {}}
+        self._config = config
+        self.num_in = 0
+        self.skipped: Counter[str] = Counter()
+        self.ledger = Ledger()
+        self.notes: dict[str, Any] = {}
+        self._begun = time.monotonic()
+        self.is_done, self._past = self._check_manifest()
+        self._batches = self._recover()
+
+    def __enter__(self) -> StoreWriter:
+        """Return the writer."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Mark the shard as done, unless an error ended the block."""
+        if kind is None and not self.is_done:
+            self._write_manifest("done")
+
+    @property
+    def num_rows(self) -> int:
+        """Records that are safely written."""
+        return sum(rows for rows, _, _ in self._batches.values())
+
+    def has(self, batch: str) -> bool:
+        """Whether the batch is already written."""
+        return batch in self._batches
+
+    def append(
+        self,
+        batch: str,
+        records: Sequence[Record],
+        *,
+        num_in: int | None = None,
+        skipped: Counter[str] | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        """Write a batch whole: afterwards it is on the disk and counted, or not there at all."""
+        lines = [json.dumps(to_json(record), ensure_ascii=False) + "\n" for record in records]
+        _append(self._data, "".join(lines))
+        entry = {
+            "batch": batch,
+            "rows": len(records),
+            "bytes": self._data.stat().st_size,
+            "in": len(records) if num_in is None else num_in,
+            "skipped": dict(skipped or {}),
+            "ledger": dataclasses.asdict(ledger or Ledger()),
+        }
+        _append(self._journal, json.dumps(entry) + "\n")
+        self._count(entry)
+        self._write_manifest("running")
+
+    def summary(self) -> str:
+        """``in = out + skipped(by reason)`` in words.
+
+        Raises:
+            StoreError: the counts do not add up: a bug that loses records.
+        """
+        if self.num_in != self.num_rows + self.skipped.total():
+            raise StoreError(
+                f"{self.folder}: {self.num_in} in, but {self.num_rows} out and "
+                f"{dict(self.skipped)} skipped: records were lost, please report this"
+            )
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(self.skipped.items()))
+        return f"in {self.num_in} = out {self.num_rows} + skipped {self.skipped.total()}" + (
+            f" ({reasons})" if reasons else ""
+        )
+
+    def _check_manifest(self) -> tuple[bool, float]:
+        if not self._manifest.exists():
+            return False, 0.0
+        old = read_json(self._manifest)
+        for key, value in self._identity.items():
+            if old.get(key) != value:
+                raise StoreError(
+                    f"{self._manifest} was written with another {key} ({old.get(key)!r}, now "
+                    f"{value!r}). Settings that differ: {_differences(old, self._config)}. "
+                    "Choose another output folder, or delete this one."
+                )
+        self.notes = old.get("notes", {})
+        return old.get("state") == "done", float(old.get("seconds", 0.0))
+
+    def _recover(self) -> dict[str, tuple[int, int, int]]:
+        """Read the journal, cut what it does not cover, and count what it does."""
+        self._batches: dict[str, tuple[int, int, int]] = {}
+        text = self._journal.read_text() if self._journal.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            self._journal.write_text(whole)
+        end = 0
+        for line in whole.splitlines():
+            entry = json.loads(line)
+            self._count(entry)
+            end = entry["bytes"]
+        size = self._data.stat().st_size if self._data.exists() else 0
+        if size < end:
+            raise StoreError(f"{self._data} has {size} bytes, its journal says {end}: damaged")
+        if size > end:
+            with self._data.open("r+b") as file:
+                file.truncate(end)
+        return self._batches
+
+    def _count(self, entry: dict[str, Any]) -> None:
+        self._batches[entry["batch"]] = (entry["rows"], entry["in"], entry["bytes"])
+        self.num_in += entry["in"]
+        self.skipped.update(entry["skipped"])
+        self.ledger = self.ledger + Ledger(**entry["ledger"])
+
+    def _write_manifest(self, state: str) -> None:
+        manifest = {
+            **self._identity,
+            "state": state,
+            "in": self.num_in,
+            "out": self.num_rows,
+            "skipped": dict(self.skipped),
+            "ledger": dataclasses.asdict(self.ledger),
+            "seconds": round(self._past + time.monotonic() - self._begun, 3),
+            "notes": self.notes,
+            "config": self._config,
+        }
+        write_json(self._manifest, manifest)
+
+
+def read_records(folder: str | Path, cls: type[R]) -> Iterator[R]:
+    """All records of a store, shard by shard; also reads a single ``.jsonl`` file.
+
+    Raises:
+        StoreError: there is nothing there, shards are missing, or one is not done.
+        RecordError: a line is not such a record; the message names file and line.
+    """
+    for path in _data_files(Path(folder)):
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise RecordError(f"{path}:{number}: not JSON: {error}") from error
+                yield from_json(cls, row, f"{path}:{number}")
+
+
+def content_hash(folder: str | Path) -> str:
+    """A short hash of the records of a store (or file), independent of where it lies."""
+    digest = hashlib.sha256()
+    for path in _data_files(Path(folder)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def read_manifests(folder: str | Path) -> list[dict[str, Any]]:
+    """The manifests of all shards of a store."""
+    return [read_json(path) for path in sorted(Path(folder).glob("shard-*-of-*.json"))]
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file in one piece: readers see the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    os.replace(temporary, path)
+
+
+def unique(records: Iterable[R], where: str) -> list[R]:
+    """The records as a list.
+
+    Raises:
+        RecordError: two of them have the same id.
+    """
+    seen: dict[str, R] = {}
+    for record in records:
+        if record.id in seen:
+            raise RecordError(f"{where}: id {record.id!r} occurs twice; ids must be unique")
+        seen[record.id] = record
+    return list(seen.values())
+
+
+def _data_files(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    manifests = sorted(folder.glob("shard-*-of-*.json"))
+    if not manifests:
+        raise StoreError(f"{folder}: no records here; run the job that makes them first")
+    count = int(manifests[0].stem.rpartition("-")[2])
+    expected = [folder / f"{Shard(i, count).stem}.json" for i in range(count)]
+    for path in expected:
+        if not path.exists() or read_json(path)["state"] != "done":
+            raise StoreError(f"{path.with_suffix('')} is not finished; run that shard to its end")
+    if len(manifests) != count:
+        raise StoreError(f"{folder}: shards of different counts lie together; use a new folder")
+    return [path.with_suffix(".jsonl") for path in expected if path.with_suffix(".jsonl").exists()]
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        StoreError: it is not readable.
+    """
+    try:
+        value: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise StoreError(f"{path} is not readable JSON ({error}); delete the folder") from error
+    return value
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    before = old.get("config", {})
+    changed = [
+        f"{key} was {before.get(key)!r}, now {new.get(key)!r}"
+        for key in sorted({*before, *new})
+        if before.get(key) != new.get(key)
+    ]
+    return "; ".join(changed) or "none (an input changed)"

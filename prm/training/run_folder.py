@@ -1,0 +1,67 @@
+"""What both training jobs do with their output folder and their launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from prm import config as settings
+from prm.errors import TrainingError
+from prm.store import write_json
+
+
+def silence_launchers() -> None:
+    """Drop warnings that concern libraries with each other, not the user."""
+    # peft asks transformers under an old name.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+
+
+def check_world_size(expected: int | None, actual: int) -> None:
+    """Compare the processes that the launcher started with those that train together.
+
+    Raises:
+        TrainingError: they differ, so that each process would train a model of its own, or
+            ``expected`` is another number.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != actual:
+        raise TrainingError(
+            f"the launcher started {launched} processes (WORLD_SIZE), {actual} train together: "
+            "start the job with `accelerate launch` and one configuration on every node"
+        )
+    if expected not in (None, actual):
+        raise TrainingError(
+            f"expected_world_size is {expected}, but {actual} processes train together: "
+            "correct the launcher's configuration or the setting"
+        )
+
+
+def newest_checkpoint(folder: Path) -> str | None:
+    """The last checkpoint that was written to its end; its state file comes last."""
+    steps = [
+        int(path.parent.name.rpartition("-")[2])
+        for path in folder.glob("checkpoint-*/trainer_state.json")
+    ]
+    return str(folder / f"checkpoint-{max(steps)}") if steps else None
+
+
+def guard(config: Any, inputs: dict[str, str], output: Path, is_main: bool) -> None:
+    """Refuse a folder that other settings or inputs began; note ours.
+
+    Raises:
+        TrainingError: the folder belongs to another run.
+    """
+    mine = {"config_hash": settings.fingerprint(config), "inputs": inputs}
+    path = output / "config.json"
+    if path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))
+        if {key: old.get(key) for key in mine} != mine:
+            raise TrainingError(
+                f"{output} was begun with other settings or inputs (see {path}); choose another "
+                "output folder, or delete this one"
+            )
+    elif is_main:
+        write_json(path, {**mine, "config": settings.resolved(config)})
