@@ -45,11 +45,11 @@ NUM_THIRDS = 3
 class CritiquesConfig:
     """Settings of the job."""
 
-    labelled: str
+    labelled: str = settings.operational("runs/quickstart/labels")
     """Store of labelled solutions."""
-    problems: str
+    problems: str = settings.operational("runs/quickstart/problems")
     """Store of their problems."""
-    output: str = settings.operational("data/critiques")
+    output: str = settings.operational("runs/quickstart/critiques")
     """Folder of the critiques."""
     dialect: str | None = None
     """A critic.json; the short dialect without one."""

@@ -127,9 +127,7 @@ def _label(
             for one in labeler.label(part, rollouts, check=_checker(problems))
         ]
         cost = dataclasses.replace(rollouts.ledger, seconds=time.monotonic() - begun)
-        writer.append(
-            f"batch-{index}", labelled, num_in=len(pool), skipped=skipped, ledger=cost
-        )
+        writer.append(f"batch-{index}", labelled, num_in=len(pool), skipped=skipped, ledger=cost)
 
 
 def _select(

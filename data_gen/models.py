@@ -8,6 +8,7 @@ import hashlib
 from prm.config import operational
 from prm.generation.embedded import resolve_model
 from prm.generation.in_process import TransformersGenerator
+from prm.libraries import quieten_libraries
 from prm.protocols import Generator
 
 
@@ -27,6 +28,7 @@ class ModelConfig:
 
 def load_generator(config: ModelConfig) -> Generator:
     """Load the model in this process."""
+    quieten_libraries()
     return TransformersGenerator.from_pretrained(
         resolve_model(config.model),
         device=config.device,

@@ -91,9 +91,7 @@ def _sample(
             sum(text.generated_tokens for text in flat),
             time.monotonic() - begun,
         )
-        writer.append(
-            f"batch-{index}", solutions, num_in=len(flat), skipped=skipped, ledger=cost
-        )
+        writer.append(f"batch-{index}", solutions, num_in=len(flat), skipped=skipped, ledger=cost)
 
 
 def _solutions(
@@ -108,7 +106,8 @@ def _solutions(
     solutions, skipped = [], Counter[str]()
     for problem, group in zip(batch, texts, strict=True):
         for k, text in enumerate(group):
-            steps = tuple(split_steps(text.text))
+            # Line breaks around a solution are no part of its first or last step.
+            steps = tuple(split_steps(text.text.strip("\n")))
             if not steps:
                 skipped["no_steps"] += 1
                 continue

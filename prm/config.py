@@ -66,9 +66,7 @@ def resolved(config: Any) -> dict[str, Any]:
 
 def fingerprint(config: Any) -> str:
     """A short hash of the settings that change what a job makes."""
-    return hashlib.sha256(
-        json.dumps(_scientific(config), sort_keys=True).encode()
-    ).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(_scientific(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _scientific(config: Any) -> dict[str, Any]:

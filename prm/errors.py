@@ -8,7 +8,7 @@
     +-- EncodingError    (ValueError)    a problem or solution that cannot be scored
     |   +-- TooLongError                 more tokens than the model or the setting allows
     +-- GenerationError  (RuntimeError)  a generator that could not do what it was asked
-    +-- TrainingError    (RuntimeError)  a run that must not go on (world size, NaN, nothing to learn)
+    +-- TrainingError    (RuntimeError)  a run that must not go on (world size, NaN, no data)
     +-- MissingExtraError (ImportError)  an optional dependency is absent
 
 Every message says what was found, where (file, line, id) and what to do.

@@ -179,7 +179,7 @@ def from_json(cls: type[R], row: object, where: str) -> R:
     """The record in ``row``; ``where`` (file and line) goes into the error.
 
     Raises:
-        RecordError: the row is no object, has another schema, an unknown, missing or mistyped field.
+        RecordError: no object, another schema, an unknown, missing or mistyped field.
     """
     if not isinstance(row, Mapping):
         raise RecordError(f"{where}: expected a JSON object, found {type(row).__name__}")
@@ -222,9 +222,7 @@ def build(cls: Any, row: Any, where: str) -> Any:
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return (
-        field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    )
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

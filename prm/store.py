@@ -94,7 +94,8 @@ class StoreWriter:
         self.notes: dict[str, Any] = {}
         self._begun = time.monotonic()
         self.is_done, self._past = self._check_manifest()
-        self._batches = self._recover()
+        self._batches: dict[str, int] = {}
+        self._recover()
 
     def __enter__(self) -> StoreWriter:
         """Return the writer."""
@@ -108,7 +109,7 @@ class StoreWriter:
     @property
     def num_rows(self) -> int:
         """Records that are safely written."""
-        return sum(rows for rows, _, _ in self._batches.values())
+        return sum(self._batches.values())
 
     def has(self, batch: str) -> bool:
         """Whether the batch is already written."""
@@ -168,9 +169,8 @@ class StoreWriter:
         self.notes = old.get("notes", {})
         return old.get("state") == "done", float(old.get("seconds", 0.0))
 
-    def _recover(self) -> dict[str, tuple[int, int, int]]:
+    def _recover(self) -> None:
         """Read the journal, cut what it does not cover, and count what it does."""
-        self._batches: dict[str, tuple[int, int, int]] = {}
         text = self._journal.read_text() if self._journal.exists() else ""
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
@@ -186,10 +186,9 @@ class StoreWriter:
         if size > end:
             with self._data.open("r+b") as file:
                 file.truncate(end)
-        return self._batches
 
     def _count(self, entry: dict[str, Any]) -> None:
-        self._batches[entry["batch"]] = (entry["rows"], entry["in"], entry["bytes"])
+        self._batches[entry["batch"]] = entry["rows"]
         self.num_in += entry["in"]
         self.skipped.update(entry["skipped"])
         self.ledger = self.ledger + Ledger(**entry["ledger"])

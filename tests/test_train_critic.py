@@ -19,7 +19,7 @@ from prm.errors import ConfigError, RecordError, TooLongError, TrainingError
 from prm.records import Critique, Problem
 from prm.store import StoreWriter, read_records
 from prm.training import train_critic
-from prm.training.critic_callbacks import LearningCheck
+from prm.training.callbacks import LearningCheck
 from prm.training.critic_data import (
     IGNORED,
     CriticData,
@@ -31,11 +31,10 @@ from prm.training.critic_data import (
     encode_all,
     read_examples,
 )
+from prm.training.run_folder import check_world_size, newest_checkpoint
 from prm.training.train_critic import (
     TrainCriticConfig,
-    check_world_size,
     main,
-    newest_checkpoint,
 )
 from tests.tiny import tiny_labelled, tiny_model_folder, tiny_problem, tiny_tokenizer
 
@@ -205,7 +204,7 @@ def test_wandb_writes_offline_without_an_account(material, tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     result = run_job(config, tmp_path, [sys.executable], {**environment, "HOME": str(tmp_path)})
     assert result.returncode == 0, result.stderr
-    assert "wandb" not in result.stdout + result.stderr
+    assert "wandb:" not in result.stdout + result.stderr
     assert "Warning" not in result.stderr
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
 

@@ -1,12 +1,14 @@
 """Step labels by rollouts from every prefix (Math-Shepherd, arXiv 2312.08935, section 3.2).
 
-A prefix is good when some continuation of it still reaches the right answer (the paper's hard
-estimate); the share that does is kept as ``success_rate`` (its soft estimate). Three savings,
-none of which changes the hard label that the same continuations would give:
+The share of continuations that still reach the right answer is kept as ``success_rate`` (the
+paper's soft estimate). Its hard estimate calls a prefix good when any continuation gets there;
+but a wrong step is now and then made good by a second one, so here a single lucky success does
+not suffice: ``min_successes`` and ``min_rate`` are asked for, none at all makes a bad prefix, and
+what lies between stays undecided. Three savings:
 
 - the sampled solutions are themselves continuations of their prefixes, and are counted;
-- rollouts come in rounds, and a prefix that has a success needs no more (early stop);
-- steps behind the first prefix without any success are not rolled out: they are unknown (None).
+- rollouts come in rounds, and a prefix that is good needs no more (early stop);
+- steps behind the first prefix that is not good are not rolled out: they are unknown (None).
 """
 
 from __future__ import annotations
@@ -25,14 +27,18 @@ Counts = dict[Key, PrefixCounts]
 
 @dataclasses.dataclass(frozen=True)
 class MathShepherdLabeler:
-    """Rollouts at every prefix until a success or ``num_rollouts`` failures."""
+    """Rollouts at every prefix until it is good, or has had ``num_rollouts`` trials."""
 
     num_rollouts: int = 8
-    """Trials of a prefix before it counts as bad."""
+    """Trials of a prefix at most, counted siblings among them."""
     first_round: int = 2
     """Rollouts in the first round; each later round doubles."""
+    min_successes: int = 2
+    """A prefix is good with at least so many successes..."""
+    min_rate: float = 0.2
+    """...and at least this share of its trials; with none it is bad, else undecided."""
     early_stop: bool = True
-    """Stop at the first success; without it every prefix gets num_rollouts rollouts."""
+    """Stop when a prefix is good; without it every prefix gets num_rollouts rollouts."""
     reuse_siblings: bool = True
     """Count the sampled solutions as continuations of their own prefixes."""
     completer: str = "completer"
@@ -104,16 +110,23 @@ class MathShepherdLabeler:
 
     def _missing(self, entry: PrefixCounts, spent: int) -> int:
         """Rollouts that the prefix may still get; failed checks are paid for, not repeated."""
-        if self.early_stop and entry.successes:
+        if self.early_stop and self._is_good(entry):
             return 0
         given = spent if not self.early_stop else spent + entry.siblings[1]
         return self.num_rollouts - given
 
     def _hard(self, entry: PrefixCounts) -> bool | None:
         """Good, bad, or not known."""
-        if entry.successes:
+        if self._is_good(entry):
             return True
-        return False if entry.trials >= self.num_rollouts // 2 and entry.trials else None
+        tried = entry.trials >= max(1, self.num_rollouts // 2)
+        return False if tried and not entry.successes else None
+
+    def _is_good(self, entry: PrefixCounts) -> bool:
+        return (
+            entry.successes >= self.min_successes
+            and entry.successes >= self.min_rate * entry.trials
+        )
 
     def _read(self, solution: Solution, verdict: Verdict, counts: Counts) -> LabelledSolution:
         """The labels of one solution from the counts of its prefixes."""
@@ -138,9 +151,7 @@ class MathShepherdLabeler:
             tokens=sum(label.tokens for label in labels),
         )
 
-    def _label(
-        self, solution: Solution, verdict: Verdict, step: int, counts: Counts
-    ) -> StepLabel:
+    def _label(self, solution: Solution, verdict: Verdict, step: int, counts: Counts) -> StepLabel:
         if self._is_finished(solution, verdict, step):
             right = bool(verdict.label)
             own = Evidence("verdict", int(right), 1, verdict.backend)

@@ -58,13 +58,12 @@ class PrefixCounts:
 
     def evidence(self, completer: str, sampler: str) -> tuple[Evidence, ...]:
         """What is known, one entry for each source that says anything."""
+        (good, tried), (won, rolled) = self.siblings, self.rollouts
         entries = []
-        if self.siblings[1]:
+        if tried:
+            entries.append(Evidence("siblings", good, tried, sampler, 0, self.right_sibling))
+        if rolled or self.tokens:
             entries.append(
-                Evidence("siblings", *self.siblings, sampler, 0, self.right_sibling)
-            )
-        if self.rollouts[1] or self.tokens:
-            entries.append(
-                Evidence("rollouts", *self.rollouts, completer, self.tokens, self.right_rollout)
+                Evidence("rollouts", won, rolled, completer, self.tokens, self.right_rollout)
             )
         return tuple(entries)

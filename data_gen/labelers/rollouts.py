@@ -51,8 +51,8 @@ class GeneratorRollouts:
             indices.sort(key=lambda i: (requests[i][1], len(self._prompt(*requests[i][:2])), i))
             texts = self._generate([self._prompt(*requests[i][:2]) for i in indices], count)
             for index, group in zip(indices, texts, strict=True):
-                solution, kept, _ = requests[index]
-                results[index] = [self._check(solution, kept, text) for text in group]
+                solution = requests[index][0]
+                results[index] = [self._check(solution, text) for text in group]
         return results
 
     def _prompt(self, solution: Solution, kept: int) -> str:
@@ -70,7 +70,7 @@ class GeneratorRollouts:
         )
         return texts
 
-    def _check(self, solution: Solution, kept: int, text: Generation) -> Rollout:
+    def _check(self, solution: Solution, text: Generation) -> Rollout:
         steps = split_steps(text.text)
         problem = self.problems[solution.problem_id]
         answer = extract_answer(steps, self.answer_pattern)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prm import config as settings
+from prm.aggregate import AGGREGATES, aggregate
 from prm.errors import ConfigError, RecordError
 from prm.evaluation import methods as m
 from prm.evaluation import step_report
@@ -23,6 +24,7 @@ from prm.evaluation.bootstrap import interval, paired_difference, wilson
 from prm.evaluation.curves import Curves
 from prm.evaluation.samples import ProblemSamples, read_samples
 from prm.evaluation.score_files import SplitScores, critic_scores, prm_scores
+from prm.evaluation.step_metrics import UNREADABLE
 from prm.records import Critique, LabelledSolution, Problem, build
 from prm.report.data import (
     CriticStatistics,
@@ -166,7 +168,8 @@ def _score(config: EvaluateConfig) -> _Scored:
         prm_scores(path, samples, folder / f"{config.split}-prm-{i}.json", config.dtype)
         for i, path in enumerate(config.prms)
     ]
-    critic, critiques = None, {}
+    critic: SplitScores | None = None
+    critiques: dict[str, Critique] = {}
     if config.critic:
         file = folder / f"{config.split}-critic.json"
         critic, critiques = critic_scores(config.critic, samples, file, config.dtype)
@@ -318,7 +321,7 @@ def _step_metrics(scored: _Scored, choice: m.Choice) -> tuple[StepMetrics, ...]:
         # Its own verdict needs no threshold: what it wrote is what it predicts.
         scorers["critic (verdict)"] = scorers["critic (scores)"]
         predictions["critic (verdict)"] = {
-            key: c.first_error if c.status == "ok" else step_report.UNREADABLE
+            key: c.first_error if c.status == "ok" else UNREADABLE
             for key, c in scored.critiques.items()
         }
     unseen = [group for group in scored.samples if group.problem.meta.get("unseen_pair")]
@@ -352,7 +355,12 @@ def _shown(scored: _Scored) -> tuple[ScoredSolution, ...]:
     for group in scored.samples[: _NUM_SHOWN // 2]:
         truths = group.first_errors()
         distinct = {s.steps: i for i, s in reversed(list(enumerate(group.solutions)))}
-        for index in sorted(distinct.values())[:2]:
+        scored_ones = [
+            index
+            for index in sorted(distinct.values())
+            if scored.prms[0].scores[group.solutions[index].id] is not None
+        ]
+        for index in scored_ones[:2]:
             solution = group.solutions[index]
             scores = scored.prms[0].scores[solution.id] or []
             critique = scored.critiques.get(solution.id)
@@ -367,7 +375,7 @@ def _shown(scored: _Scored) -> tuple[ScoredSolution, ...]:
                     final_answer=solution.final_answer,
                     is_right=group.right[index],
                     first_error=truths[index],
-                    aggregates={how: m.aggregate(scores, how) for how in m.AGGREGATES},
+                    aggregates={how: aggregate(scores, how) for how in AGGREGATES},
                     critique=critique.text if critique else None,
                 )
             )

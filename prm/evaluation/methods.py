@@ -55,9 +55,7 @@ def curves_of(
 
 def average(curves: Sequence[Curves]) -> Curves:
     """The mean over training seeds of each problem's accuracy."""
-    values = {
-        key: np.mean([one.values[key] for one in curves], axis=0) for key in curves[0].values
-    }
+    values = {key: np.mean([one.values[key] for one in curves], axis=0) for key in curves[0].values}
     return dataclasses.replace(curves[0], values=values)
 
 
@@ -94,9 +92,9 @@ def _solution_scores(
     """A score in [0, 1] for each solution, by each scorer."""
     scores: dict[str, list[float]] = {}
     for how in AGGREGATES:
+        # A solution that could not be scored has nothing that speaks for it.
         scores[f"prm-{how}"] = [_aggregate(prm[s.id], how) for s in group.solutions]
     if critic is not None:
-        # A solution that the critic could not judge has nothing that speaks for it.
         scores["critic"] = [_aggregate(critic[s.id], "min") for s in group.solutions]
     logprobs: list[Any] = [s.logprob for s in group.solutions]
     if None not in logprobs:

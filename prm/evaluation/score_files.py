@@ -15,8 +15,9 @@ from typing import Any
 
 from prm.critic import Critic
 from prm.critic.critic import step_scores
+from prm.errors import EncodingError
 from prm.evaluation.samples import ProblemSamples
-from prm.records import Critique, build, to_json
+from prm.records import Critique, Solution, build, to_json
 from prm.scoring import Scorer
 from prm.store import read_json, write_json
 
@@ -27,7 +28,8 @@ _WEIGHTS = ("*.safetensors", "*.json", "merged/*.safetensors", "merged/*.json")
 class SplitScores:
     """Step scores by solution id, and what they cost.
 
-    None stands for a solution that a critic could not judge.
+    None stands for a solution that could not be scored: one that cannot be encoded, or that a
+    critic could not judge.
     """
 
     key: str
@@ -45,14 +47,15 @@ def prm_scores(
         return kept
     begun = time.monotonic()
     scorer = Scorer.from_pretrained(folder, dtype=dtype)
-    results = scorer.score_problems(
-        [(s.problem.statement, [x.steps for x in s.solutions]) for s in samples]
-    )
-    scores: dict[str, list[float] | None] = {
-        solution.id: row
-        for group, rows in zip(samples, results, strict=True)
-        for solution, row in zip(group.solutions, rows, strict=True)
-    }
+    pairs = [
+        (group.problem.statement, solution)
+        for group in samples
+        for solution in group.solutions
+        if _can_be_scored(scorer, group.problem.statement, solution)
+    ]
+    rows = scorer.score_batch([(statement, solution.steps) for statement, solution in pairs])
+    known = {solution.id: row for (_, solution), row in zip(pairs, rows, strict=True)}
+    scores = {s.id: known.get(s.id) for group in samples for s in group.solutions}
     return _keep(file, SplitScores(key, scores, scorer.num_tokens, time.monotonic() - begun))
 
 
@@ -79,6 +82,14 @@ def critic_scores(
     write_json(texts, {"rows": [to_json(critique) for critique in critiques]})
     done = _keep(file, SplitScores(key, scores, tokens, time.monotonic() - begun))
     return done, {critique.id: critique for critique in critiques}
+
+
+def _can_be_scored(scorer: Scorer, statement: str, solution: Solution) -> bool:
+    try:
+        scorer.encoder.encode(statement, solution.steps, where=solution.id)
+    except EncodingError:
+        return False
+    return True
 
 
 def _bare(row: dict[str, Any]) -> dict[str, Any]:

@@ -101,13 +101,15 @@ def _estimate(
 
 
 def threshold_for(samples: Sequence[ProblemSamples], scores: Scores) -> float:
-    """The threshold with the best first-error F1 against the exact truth."""
+    """The threshold with the best first-error F1 against the exact truth, 0.5 without any."""
     pairs = [
         (scores[solution.id], truth)
         for group in samples
         for solution, truth in zip(group.solutions, group.first_errors(), strict=True)
     ]
     known = [(list(own), truth) for own, truth in pairs if own is not None]
+    if len({truth is None for _, truth in known}) < 2:
+        return 0.5  # no F1 without both wrong and right solutions
     return best_threshold([own for own, _ in known], [truth for _, truth in known]).threshold
 
 
@@ -152,7 +154,7 @@ def measure_calibration(
                 rows.append((list(own or ())[label.step], label.successes, label.trials))
     if not rows:
         return None
-    bins = reliability(*map(list, zip(*rows, strict=True)))  # type: ignore[arg-type]
+    bins = reliability(*map(list, zip(*rows, strict=True)))
     return Reliability(
         scorer=name,
         target=target,

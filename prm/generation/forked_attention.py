@@ -114,7 +114,8 @@ def _softmax(scores: Tensor, dtype: torch.dtype) -> Tensor:
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """The function that transformers calls in every layer."""
+    """The function that transformers calls in every layer; the cache knows the mask."""
+    del attention_mask
     cache: ForkedCache = kwargs["fork"]
     return cache.attend(module.layer_idx, query, key, value, kwargs["scaling"]), None
 

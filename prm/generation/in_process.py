@@ -71,7 +71,12 @@ class TransformersGenerator:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=choose_dtype(dtype, where))
         tokenizer = AutoTokenizer.from_pretrained(path)
         name = os.path.basename(os.path.normpath(path))
-        return cls(model.to(where), tokenizer, name=name, max_rows=max_rows)
+        return cls(
+            model.to(where),  # type: ignore[arg-type]
+            tokenizer,
+            name=name,
+            max_rows=max_rows,
+        )
 
     @torch.inference_mode()
     def generate(
@@ -98,8 +103,7 @@ class TransformersGenerator:
 
     def _keep_prefix(self, ids: list[list[int]]) -> int:
         """Encode the tokens that all prompts begin with, once; returns their number."""
-        shared = os.path.commonprefix(ids)
-        shared = shared[: min(len(row) for row in ids) - 1]
+        shared = _common_prefix(ids)
         if tuple(shared) != self._prefix_ids:
             self._prefix_ids = tuple(shared)
             self._prefix_cache = ForkedCache(len(shared))
@@ -154,10 +158,10 @@ class TransformersGenerator:
         self, rows: list[_Row], hidden: Tensor, params: SamplingParams, source: torch.Generator
     ) -> Tensor:
         """Draw the next token of each row and note it."""
-        logits = self.model.lm_head(hidden).float()
+        logits: Tensor = self.model.lm_head(hidden).float()
         logprobs = torch.log_softmax(logits, dim=-1)
         if params.temperature == 0:
-            ids_B = logits.argmax(-1)
+            ids_B: Tensor = logits.argmax(-1)
         else:
             ids_B = _sample(logits / params.temperature, params.top_p, source)
         chosen = logprobs.gather(1, ids_B[:, None])[:, 0].tolist()
@@ -198,6 +202,14 @@ class TransformersGenerator:
                 )
             )
         return results
+
+
+def _common_prefix(rows: list[list[int]]) -> list[int]:
+    """What all rows begin with, but at most all but the last token of the shortest."""
+    first, last = min(rows), max(rows)
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
+    shortest = min(map(len, rows)) - 1
+    return first[: shortest if length is None else min(length, shortest)]
 
 
 def _pad_left(rows: list[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:

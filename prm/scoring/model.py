@@ -107,7 +107,7 @@ def load_backbone(path: str, dtype: torch.dtype, device: torch.device, **kwargs:
             f"{path}: layers of kind {sorted(kinds)}; prefix trees need full attention in all "
             "layers (sliding-window and linear-attention models are not supported)"
         )
-    return model.to(device)
+    return model.to(device)  # type: ignore[arg-type]
 
 
 def save_head(head: StepHead, folder: Path) -> None:

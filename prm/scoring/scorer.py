@@ -1,9 +1,9 @@
 """The scorer: a PRM for use in other people's loops.
 
-    from prm.scoring import Scorer
+from prm.scoring import Scorer
 
-    scorer = Scorer.from_pretrained("runs/quickstart/published/prm")
-    scorer.score("Calculate 3 + 9 + 4.", ["Step 1: 3 + 9 = 12", "Step 2: 12 + 4 = 17"])
+scorer = Scorer.from_pretrained("runs/quickstart/published/prm")
+scorer.score("Calculate 3 + 9 + 4.", ["Step 1: 3 + 9 = 12", "Step 2: 12 + 4 = 17"])
 """
 
 from __future__ import annotations

@@ -69,15 +69,17 @@ class PRMData:
 def target_of(label: StepLabel, labels: Labels) -> Target:
     """The target that a step label gives.
 
-    ``counts``: the share of continuations that reached the answer. ``hard``: whether any did.
+    ``counts``: the share of continuations that reached the answer. ``hard``: whether the prefix
+    counts as good, see the labeler.
     A step behind the first error has no hard label; where it is the last, the final answer's
     verdict is still known and is used.
     """
-    known = label.hard is not None or any(e.kind == "verdict" for e in label.evidence)
-    if not known or not label.trials:
+    judged = any(e.kind == "verdict" for e in label.evidence)
+    if not label.trials or (label.hard is None and not judged):
         return Target(0.0, 0.0, 0.0, False)
     if labels == "hard":
-        return Target(float(label.successes > 0), 1.0, 1.0, bool(label.hard))
+        good = label.successes > 0 if label.hard is None else label.hard
+        return Target(float(good), 1.0, 1.0, bool(label.hard))
     return Target(float(label.successes), float(label.trials), 1.0, bool(label.hard))
 
 
@@ -124,9 +126,7 @@ def read_examples(
     return PRMData(examples, num_in, len(texts), skipped, texts)
 
 
-def _reason_to_skip(
-    row: LabelledSolution, problem: Problem, splits: Sequence[str]
-) -> str | None:
+def _reason_to_skip(row: LabelledSolution, problem: Problem, splits: Sequence[str]) -> str | None:
     if problem.split not in splits:
         return "other_split"
     if not any(label.trials for label in row.labels):
@@ -160,9 +160,7 @@ class Collator:
         rows = pack([example.tree for example in ordered], self.row_tokens)
         targets = [target for example in ordered for target in example.targets]
         batch = collate(rows)
-        tensors = {
-            field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)
-        }
+        tensors = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
         values = torch.zeros((4, *batch.is_node_BN.shape))
         values[:, batch.is_node_BN] = torch.tensor(
             [[t.successes, t.trials, t.weight, float(t.is_good)] for t in targets]

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 from prm import config as settings
 from prm.errors import TrainingError
 from prm.store import write_json
-
-
-def silence_launchers() -> None:
-    """Drop warnings that concern libraries with each other, not the user."""
-    # peft asks transformers under an old name.
-    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
 
 
 def check_world_size(expected: int | None, actual: int) -> None:

@@ -16,11 +16,7 @@ In: critiques with their labelled solutions and problems. Out, in the output fol
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,14 +32,21 @@ from prm import config as settings
 from prm.critic.dialect import Dialect
 from prm.device import choose_dtype
 from prm.errors import ConfigError, TrainingError
+from prm.generation.embedded import resolve_model
+from prm.libraries import quieten_libraries
 from prm.store import content_hash, write_json
-from prm.training.critic_callbacks import LearningCheck, LogWriter
+from prm.training.callbacks import LearningCheck, LogWriter
 from prm.training.critic_data import (
     CriticData,
     check_rows,
     check_same_prompts,
     encode_all,
     read_examples,
+)
+from prm.training.run_folder import (
+    check_world_size,
+    guard,
+    newest_checkpoint,
 )
 
 COMMAND = "python -m prm.training.train_critic"
@@ -53,15 +56,15 @@ COMMAND = "python -m prm.training.train_critic"
 class TrainCriticConfig:
     """Settings of the job."""
 
-    critiques: str
+    critiques: str = settings.operational("runs/quickstart/critiques")
     """Store of critiques, with the critic.json that data_gen.critiques leaves there."""
-    labelled: str
+    labelled: str = settings.operational("runs/quickstart/labels")
     """Store of the labelled solutions that they judge."""
-    problems: str
+    problems: str = settings.operational("runs/quickstart/problems")
     """Store of their problems."""
-    model: str
-    """Base model: folder or hub id."""
-    output: str = settings.operational("runs/critic")
+    model: str = "embedded"
+    """Base model: a folder, a hub id, or "embedded"."""
+    output: str = settings.operational("runs/quickstart/critic")
     """Folder of everything that the run makes."""
     lora_rank: int = 16
     """Rank of the adapters; they sit on all linear layers but the head."""
@@ -120,21 +123,25 @@ class _Trainer(SFTTrainer):
 
 def main(config: TrainCriticConfig) -> None:
     """Train, or go on with training, and save."""
-    # peft asks transformers under an old name; there is nothing that a user could do about it.
-    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+    quieten_libraries()
     begun = time.monotonic()
     output, console = Path(config.output), Console(stderr=True)
     arguments = _arguments(config)
     check_world_size(config.expected_world_size, arguments.world_size)
     is_main = arguments.process_index == 0
-    say: Callable[[str], None] = console.print if is_main else _say_nothing
-    _guard(config, output, is_main)
+
+    def say(text: str) -> None:
+        if is_main:
+            console.print(text, markup=False, soft_wrap=True)
+
+    stores = ("critiques", "labelled", "problems")
+    guard(config, {name: content_hash(getattr(config, name)) for name in stores}, output, is_main)
     if (output / "DONE").exists():
         say(f"{output}: already finished; delete the folder to train anew")
         return
     set_seed(config.seed)
     dialect = Dialect.load(config.critiques)
-    tokenizer = AutoTokenizer.from_pretrained(config.model)
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(config.model))
     data = _prepare(config, dialect, tokenizer, output, arguments)
     say(f"critiques: {data.summary}")
     trainer = _trainer(config, arguments, data, tokenizer)
@@ -152,35 +159,6 @@ def main(config: TrainCriticConfig) -> None:
         _finish(output, data, trainer, time.monotonic() - begun)
         say(f"{output}: finished after {trainer.state.global_step} steps")
     trainer.accelerator.wait_for_everyone()
-
-
-def check_world_size(expected: int | None, actual: int) -> None:
-    """Compare the processes that the launcher started with those that train together.
-
-    Raises:
-        TrainingError: they differ, so that each process would train a model of its own, or
-            ``expected`` is another number.
-    """
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != actual:
-        raise TrainingError(
-            f"the launcher started {launched} processes (WORLD_SIZE), {actual} train together: "
-            "start the job with `accelerate launch` and one configuration on every node"
-        )
-    if expected not in (None, actual):
-        raise TrainingError(
-            f"expected_world_size is {expected}, but {actual} processes train together: "
-            "correct the launcher's configuration or the setting"
-        )
-
-
-def newest_checkpoint(folder: Path) -> str | None:
-    """The last checkpoint that was written to its end; its state file comes last."""
-    steps = [
-        int(path.parent.name.rpartition("-")[2])
-        for path in folder.glob("checkpoint-*/trainer_state.json")
-    ]
-    return str(folder / f"checkpoint-{max(steps)}") if steps else None
 
 
 def _arguments(config: TrainCriticConfig) -> SFTConfig:
@@ -214,26 +192,6 @@ def _arguments(config: TrainCriticConfig) -> SFTConfig:
     )
 
 
-def _guard(config: TrainCriticConfig, output: Path, is_main: bool) -> None:
-    """Refuse a folder that other settings or inputs began; note ours."""
-    inputs = {
-        "critiques": content_hash(config.critiques),
-        "labelled": content_hash(config.labelled),
-        "problems": content_hash(config.problems),
-    }
-    mine = {"config_hash": settings.fingerprint(config), "inputs": inputs}
-    path = output / "config.json"
-    if path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))
-        if {key: old.get(key) for key in mine} != mine:
-            raise TrainingError(
-                f"{output} was begun with other settings or inputs (see {path}); choose another "
-                "output folder, or delete this one"
-            )
-    elif is_main:
-        write_json(path, {**mine, "config": settings.resolved(config)})
-
-
 def _prepare(
     config: TrainCriticConfig, dialect: Dialect, tokenizer: Any, output: Path, arguments: SFTConfig
 ) -> CriticData:
@@ -252,9 +210,10 @@ def _trainer(
     config: TrainCriticConfig, arguments: SFTConfig, data: CriticData, tokenizer: Any
 ) -> Any:
     model = AutoModelForCausalLM.from_pretrained(
-        config.model,
+        resolve_model(config.model),
         dtype=choose_dtype(config.dtype, arguments.device),
-        attn_implementation="sdpa",
+        # On a CPU the fused attention's backward pass is slower than the plain one.
+        attn_implementation="eager" if arguments.device.type == "cpu" else "sdpa",
     )
     positions = getattr(model.config, "max_position_embeddings", None)
     longest = max(len(row.input_ids) for row in data.rows)
@@ -300,7 +259,7 @@ def _plan(trainer: Any) -> str:
 def _save(config: TrainCriticConfig, output: Path, dialect: Dialect, dtype: torch.dtype) -> None:
     """Merge the saved adapter into a fresh base: what is published is what was on the disk."""
     (output / "adapter" / "training_args.bin").unlink(missing_ok=True)
-    base = AutoModelForCausalLM.from_pretrained(config.model, dtype=dtype)
+    base = AutoModelForCausalLM.from_pretrained(resolve_model(config.model), dtype=dtype)
     peft_model = PeftModel.from_pretrained(base, str(output / "adapter"))
     merged = peft_model.merge_and_unload(safe_merge=True)
     merged.save_pretrained(output / "merged")
@@ -313,17 +272,16 @@ def _finish(output: Path, data: CriticData, trainer: Any, seconds: float) -> Non
         {
             "rows": len(data.rows),
             "skipped": dict(data.skipped),
-            "tokens_in_rows": sum(len(row.input_ids) for row in data.rows),
+            "tokens": round(
+                sum(len(row.input_ids) for row in data.rows) * (trainer.state.epoch or 0.0)
+            ),
             "steps": trainer.state.global_step,
+            "dtype": str(trainer.model.dtype),
             "epochs": round(trainer.state.epoch or 0.0, 4),
             "processes": trainer.args.world_size,
             "seconds_of_last_start": round(seconds, 1),
         },
     )
-
-
-def _say_nothing(_: str) -> None:
-    """Only the main process talks."""
 
 
 if __name__ == "__main__":

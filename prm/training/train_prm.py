@@ -33,8 +33,9 @@ from prm import config as settings
 from prm.device import choose_dtype
 from prm.errors import ConfigError
 from prm.generation.embedded import resolve_model
+from prm.libraries import quieten_libraries
 from prm.scoring.encoding import Encoder
-from prm.scoring.model import HEAD_FILE, StepScoringModel, load_backbone, load_head, save_head
+from prm.scoring.model import StepScoringModel, load_backbone, load_head, save_head
 from prm.scoring.prefix_tree import TreeBatch
 from prm.scoring.scorer import Scorer
 from prm.scoring.spec import Head, ScorerSpec, Target
@@ -42,7 +43,7 @@ from prm.store import content_hash, write_json
 from prm.training.callbacks import LogWriter
 from prm.training.loss import binomial_loss, language_loss, tokens_of
 from prm.training.prm_data import Collator, Labels, PRMData, read_examples
-from prm.training.run_folder import check_world_size, guard, newest_checkpoint, silence_launchers
+from prm.training.run_folder import check_world_size, guard, newest_checkpoint
 
 COMMAND = "python -m prm.training.train_prm"
 _NUM_GOLDEN = 5
@@ -125,6 +126,7 @@ class PRMTrainer(Trainer):
         """``kwargs`` go to Trainer."""
         super().__init__(**kwargs)
         self.config = config
+        self.scoring: StepScoringModel = kwargs["model"]
         self.model_accepts_loss_kwargs = False
         self.num_tokens = 0
 
@@ -152,35 +154,37 @@ class PRMTrainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW over what is trainable, the head with a rate of its own."""
-        head, adapters = [], []
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                (head if name.startswith("head.") else adapters).append(parameter)
+        del model
+        backbone = self.scoring.backbone
         groups = [
-            {"params": adapters, "lr": self.config.learning_rate},
-            {"params": head, "lr": self.config.head_learning_rate},
+            {
+                "params": [p for p in backbone.parameters() if p.requires_grad],
+                "lr": self.config.learning_rate,
+            },
+            {"params": list(self.scoring.head.parameters()), "lr": self.config.head_learning_rate},
         ]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
         return self.optimizer
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Only what is trained: adapter and head."""
+        """Write only what is trained: adapter and head."""
         del state_dict
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(get_peft_model_state_dict(self.model.backbone), folder / "adapter.safetensors")
-        save_head(self.model.head, folder)
+        save_file(get_peft_model_state_dict(self.scoring.backbone), folder / "adapter.safetensors")
+        save_head(self.scoring.head, folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        del model
         folder = Path(resume_from_checkpoint)
-        set_peft_model_state_dict(self.model.backbone, load_file(folder / "adapter.safetensors"))
-        load_head(self.model.head, folder)
+        set_peft_model_state_dict(self.scoring.backbone, load_file(folder / "adapter.safetensors"))
+        load_head(self.scoring.head, folder)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Train, or go on with training, and save."""
     config = settings.parse(TrainPRMConfig, COMMAND, __doc__, argv)
-    silence_launchers()
+    quieten_libraries()
     begun, output, console = time.monotonic(), Path(config.output), Console(stderr=True)
     arguments = _arguments(config)
     check_world_size(config.expected_world_size, arguments.world_size)
@@ -276,10 +280,10 @@ def _trainer(
 
 
 def _plan(trainer: PRMTrainer) -> str:
-    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    trainable = sum(p.numel() for p in trainer.scoring.parameters() if p.requires_grad)
     return (
         f"train_prm: {trainable / 1e6:.2f}M parameters in float32 on a base in "
-        f"{str(trainer.model.backbone.dtype).removeprefix('torch.')}, {trainer.args.device}, "
+        f"{str(trainer.scoring.backbone.dtype).removeprefix('torch.')}, {trainer.args.device}, "
         f"{trainer.args.world_size} process(es)"
     )
 
@@ -288,7 +292,7 @@ def _save(
     trainer: PRMTrainer, tokenizer: Any, spec: ScorerSpec, output: Path, data: PRMData
 ) -> None:
     """Write what publishing needs, and scores that the published folder must give again."""
-    model = trainer.model.float()
+    model = trainer.scoring.float()
     model.backbone.save_pretrained(output / "adapter")
     save_head(model.head, output)
     tokenizer.save_pretrained(output / "tokenizer")

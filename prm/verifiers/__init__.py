@@ -1,4 +1,4 @@
-"""Verifiers: is this final answer right, wrong, or can it not be told? By name, from the problem."""
+"""Verifiers: is a final answer right, wrong, or can it not be told? By the problem's name."""
 
 from prm.verifiers.extract import extract_answer
 from prm.verifiers.integer import check_integer

@@ -1,0 +1,1 @@
+"""Publish a trained run as a folder that describes itself."""
