@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -50,8 +51,11 @@ def make_problems(
     ``meta["unseen_pair"]`` says whether a problem has one.
 
     Raises:
-        ConfigError: there are not enough distinct problems in these ranges.
+        ConfigError: there are not enough distinct problems in these ranges, or a split that does
+            not exist is asked for.
     """
+    if unknown := sorted(set(sizes) - set(typing.get_args(Split))):
+        raise ConfigError(f"sizes: no such split {unknown}; there are {typing.get_args(Split)}")
     rng = random.Random(seed)
     used: set[str] = set()
     for split in ("train", "selection", "test"):

@@ -54,7 +54,7 @@ def load(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
     parser = _parser(cls, "load", None)
     try:
         return _instantiate(cls, parser, parser.parse_args(["--config", str(path), *overrides]))
-    except _argument_error() as error:
+    except (ConfigError, _argument_error()) as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
@@ -89,6 +89,9 @@ def _parser(cls: type[Any], command: str, doc: str | None) -> Any:
 
 
 def _instantiate(cls: type[C], parser: Any, values: Any) -> C:
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint) and not hasattr(values[name], "__dict__"):
+            raise ConfigError(f"{name} should hold settings of its own, found {values[name]!r}")
     done = parser.instantiate(values)
     return cls(**{field.name: done[field.name] for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
 

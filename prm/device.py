@@ -20,7 +20,7 @@ def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     """
     if dtype:
         named = getattr(torch, dtype, None)
-        if not isinstance(named, torch.dtype):
+        if not isinstance(named, torch.dtype) or not named.is_floating_point:
             raise ValueError(f"dtype {dtype!r} is unknown; use float32, bfloat16 or float16")
         return named
     if device.type == "cuda":

@@ -96,6 +96,9 @@ class StoreWriter:
         self.is_done, self._past = self._check_manifest()
         self._batches: dict[str, int] = {}
         self._recover()
+        if not self._manifest.exists():
+            # The settings guard the first batch too: a job may be killed in the middle of it.
+            self._write_manifest("running")
 
     def __enter__(self) -> StoreWriter:
         """Return the writer."""
@@ -177,7 +180,7 @@ class StoreWriter:
             self._journal.write_text(whole)
         end = 0
         for line in whole.splitlines():
-            entry = json.loads(line)
+            entry = _parse(line, self._journal)
             self._count(entry)
             end = entry["bytes"]
         size = self._data.stat().st_size if self._data.exists() else 0
@@ -216,13 +219,19 @@ def read_records(folder: str | Path, cls: type[R]) -> Iterator[R]:
         RecordError: a line is not such a record; the message names file and line.
     """
     for path in _data_files(Path(folder)):
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise RecordError(f"{path}:{number}: not JSON: {error}") from error
-                yield from_json(cls, row, f"{path}:{number}")
+                yield _record(cls, line, f"{path}:{number}")
+
+
+def _record(cls: type[R], line: bytes, where: str) -> R:
+    remedy = "(mend the line, or run the job that makes it again, into a new folder)"
+    try:
+        return from_json(cls, json.loads(line), where)
+    except RecordError as error:
+        raise RecordError(f"{error} {remedy}") from error
+    except ValueError as error:
+        raise RecordError(f"{where}: not JSON: {error} {remedy}") from error
 
 
 def content_hash(folder: str | Path) -> str:
@@ -289,8 +298,12 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         StoreError: it is not readable.
     """
+    return _parse(path.read_text(), path)
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
     try:
-        value: dict[str, Any] = json.loads(path.read_text())
+        value: dict[str, Any] = json.loads(text)
     except ValueError as error:
         raise StoreError(f"{path} is not readable JSON ({error}); delete the folder") from error
     return value

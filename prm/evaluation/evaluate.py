@@ -84,6 +84,7 @@ class Evaluation:
     methods: tuple[MethodCurve, ...]
     methods_by_seed: dict[str, dict[str, float]]
     differences: tuple[Difference, ...]
+    chosen: str
     references: tuple[str, ...]
     gap_closed: float | None
     threshold: float
@@ -223,13 +224,14 @@ def _measure(config: EvaluateConfig, scored: _Scored, choice: m.Choice) -> Evalu
         num_problems=len(scored.samples),
         num_samples=max(len(group.solutions) for group in scored.samples),
         choice=dataclasses.asdict(choice),
-        methods=tuple(_curve(curves, name, choice, costs, scored) for name in curves.methods),
+        methods=tuple(_curve(curves, name, costs, scored) for name in curves.methods),
         methods_by_seed={
             str(i): {name: m.accuracy(one, name) for name in one.methods}
             for i, one in enumerate(by_seed)
         },
         differences=_differences(curves, choice),
-        references=(title("majority", choice), title(choice.rival, choice)),
+        chosen=title(choice.method),
+        references=(title("majority"), title(choice.rival)),
         gap_closed=m.gap_closed(curves, choice.method),
         threshold=choice.threshold,
         step_metrics=_step_metrics(scored, choice) if scored.has_truth else (),
@@ -245,8 +247,8 @@ def _measure(config: EvaluateConfig, scored: _Scored, choice: m.Choice) -> Evalu
     )
 
 
-def title(method: str, choice: m.Choice) -> str:
-    """A method's name as people read it; the chosen one is marked."""
+def title(method: str) -> str:
+    """A method's name as people read it."""
     role, _, score = method.partition(":")
     names = {"pass": "pass@n (bound)", "random": "random sample", "majority": "majority vote"}
     if not score:
@@ -254,8 +256,7 @@ def title(method: str, choice: m.Choice) -> str:
     kind, _, form = score.partition("-")
     who = {"prm": "PRM", "critic": "critic", "logprob": "log-probability"}[kind]
     how = {"best_of_n": "best-of-n", "weighted_vote": "weighted vote"}[role]
-    chosen = " *" if method in (choice.method, choice.rival) else ""
-    return f"{how} by {who}{f' ({form})' if form else ''}{chosen}"
+    return f"{how} by {who}{f' ({form})' if form else ''}"
 
 
 def _kind(method: str) -> MethodKind:
@@ -267,16 +268,14 @@ def _kind(method: str) -> MethodKind:
     return kinds[method.partition(":")[2].partition("-")[0]]
 
 
-def _curve(
-    curves: Curves, name: str, choice: m.Choice, costs: Mapping[str, int], scored: _Scored
-) -> MethodCurve:
+def _curve(curves: Curves, name: str, costs: Mapping[str, int], scored: _Scored) -> MethodCurve:
     points = []
     for n in curves.ns:
         mean, low, high = interval(curves.values[name, n])
         points.append(MethodPoint(n, mean, low, high))
     extra = {"ours": costs["prm"], "critic": costs.get("critic", 0)}.get(_kind(name), 0)
     tokens = (costs["policy"] + extra) / len(scored.samples)
-    return MethodCurve(title(name, choice), _kind(name), tuple(points), tokens)
+    return MethodCurve(title(name), _kind(name), tuple(points), tokens)
 
 
 def _tokens(scored: _Scored) -> dict[str, int]:
@@ -302,7 +301,7 @@ def _differences(curves: Curves, choice: m.Choice) -> tuple[Difference, ...]:
     found = []
     for a, b in dict.fromkeys(pairs):
         mean, low, high = paired_difference(curves.values[a, n], curves.values[b, n])
-        found.append(Difference(title(a, choice), title(b, choice), mean, low, high))
+        found.append(Difference(title(a), title(b), mean, low, high))
     return tuple(found)
 
 

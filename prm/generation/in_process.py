@@ -22,7 +22,7 @@ from prm.generation import forked_attention
 from prm.generation.forked_attention import ForkedCache
 from prm.protocols import Generation, SamplingParams, Token
 
-# A stop string is looked for in the text of this many last tokens.
+# A stop string is looked for in the text of this many last tokens, or more if it is longer.
 _TAIL_TOKENS = 12
 
 
@@ -179,7 +179,9 @@ class TransformersGenerator:
         if row.ids[-1] == self.tokenizer.eos_token_id:
             row.finish_reason = "stop"
         elif params.stop:
-            tail = self.tokenizer.decode(row.ids[-_TAIL_TOKENS:])
+            # A token is a byte at least; one more, as some tokenizers strip the first token's blank.
+            longest = max(len(stop.encode()) for stop in params.stop) + 1
+            tail = self.tokenizer.decode(row.ids[-max(_TAIL_TOKENS, longest) :])
             if any(stop in tail for stop in params.stop):
                 row.finish_reason = "stop"
         return bool(row.finish_reason)

@@ -264,6 +264,8 @@ class ReportData:
     differences: tuple[Difference, ...] = ()
     references: tuple[str, ...] = ()
     """Methods that the others are compared with, the most important first."""
+    chosen: str = ""
+    """Our method, where it was fixed before these numbers were seen; else the best is shown."""
     solutions: tuple[ScoredSolution, ...] = ()
     threshold: float = 0.5
     """A step with a lower score counts as named wrong by the scorer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prm.report.data import ReportData
 from prm.report.markup import Html, tag
-from prm.report.methods import best_of_ours, find_difference, last_point
+from prm.report.methods import find_difference, last_point, our_method
 from prm.report.stages import total_seconds, total_tokens
 from prm.report.wording import (
     ABSENT,
@@ -36,7 +36,7 @@ def _card(label: str, value: str = ABSENT, small: str = UNMEASURED) -> Html:
 
 
 def _accuracy(data: ReportData) -> Html:
-    best = best_of_ours(data)
+    best = our_method(data)
     if best is None:
         return _card("Accuracy, best of ours")
     point = last_point(best)
@@ -45,7 +45,7 @@ def _accuracy(data: ReportData) -> Html:
 
 
 def _gain(data: ReportData) -> Html:
-    best = best_of_ours(data)
+    best = our_method(data)
     reference = data.references[0] if data.references else "the reference"
     label = f"Points against {reference}"
     difference = find_difference(data, best.name, reference) if best else None

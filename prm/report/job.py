@@ -73,6 +73,7 @@ def _data(config: ReportConfig, folder: Path, evaluation: Evaluation) -> ReportD
         methods=evaluation.methods,
         differences=evaluation.differences,
         references=evaluation.references,
+        chosen=evaluation.chosen,
         solutions=evaluation.solutions,
         threshold=evaluation.threshold,
         step_metrics=evaluation.step_metrics,

@@ -26,7 +26,7 @@ def show_choice(choice: Choice, folder: str) -> None:
 
 def show_evaluation(evaluation: Evaluation) -> None:
     """Methods, differences and step metrics."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=max(100, Console().width))
     console.print(_methods(evaluation))
     for difference in evaluation.differences:
         sure = difference.low > 0 or difference.high < 0
@@ -71,10 +71,11 @@ def _methods(evaluation: Evaluation) -> Table:
         table.add_column(f"n={n}", justify="right")
     table.add_column(f"95% at n={ns[-1]}", justify="right")
     table.add_column("tokens/problem", justify="right")
+    marked = {evaluation.chosen, *evaluation.references[1:]}
     for method in evaluation.methods:
         last = method.points[-1]
         table.add_row(
-            method.name,
+            method.name + (" *" if method.name in marked else ""),
             *(f"{point.accuracy:.3f}" for point in method.points),
             f"{last.low:.3f} to {last.high:.3f}",
             f"{method.tokens_per_problem:.0f}",

@@ -64,7 +64,7 @@ class ScorerSpec:
         (Path(folder) / FILE).write_text(text, encoding="utf-8")
 
 
-EXAMPLE = ScorerSpec(base_model="your/base-model")
+_EXAMPLE = json.dumps(dataclasses.asdict(ScorerSpec(base_model="your/base-model")), indent=2)
 
 
 def load_spec(path: str | Path) -> ScorerSpec:
@@ -79,11 +79,11 @@ def load_spec(path: str | Path) -> ScorerSpec:
         raise SpecError(
             f"{file}: no scorer spec here. A scorer folder carries {FILE} beside its weights "
             "(`prm publish` writes it); for another PRM pass spec=FILE with, for example:\n"
-            + json.dumps(dataclasses.asdict(EXAMPLE), indent=2)
+            f"{_EXAMPLE}"
         )
     try:
         values: Any = json.loads(file.read_text(encoding="utf-8"))
         spec: ScorerSpec = build(ScorerSpec, values, str(file))
     except (ValueError, RecordError) as error:
-        raise SpecError(f"{file} is not a scorer spec: {error}") from error
+        raise SpecError(f"{file} is not a scorer spec: {error}. An example:\n{_EXAMPLE}") from error
     return spec
