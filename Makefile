@@ -48,10 +48,12 @@ quickstart: $(READY)  ## run the whole pipeline on the small embedded model (SMO
 	  --output runs/quickstart$(if $(SMOKE),-smoke --smoke); \
 	echo "run: $$((SECONDS - start)) s (set-up not counted)"
 
-test: $(READY)  ## unit tests, then the short form of the quickstart
+test: $(READY)  ## unit tests, then the short form of the quickstart and the examples
 	$(PYTEST) -m 'not slow and not real' --ignore=tests/slurm --ignore=tests/browser
 	rm -rf runs/quickstart-smoke
 	$(MAKE) --no-print-directory quickstart SMOKE=1
+	$(BIN)/python examples/score_steps.py runs/quickstart-smoke/published/prm
+	$(BIN)/python examples/guide_generation.py runs/quickstart-smoke/published/prm "Calculate 7 + 6 + 11."
 
 test-slow: $(READY)  ## tests that take minutes: the wheel in a new environment
 	$(PYTEST) -m 'slow and not real' --ignore=tests/slurm --ignore=tests/browser

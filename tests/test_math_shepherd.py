@@ -82,7 +82,7 @@ def test_counts_and_rates_are_those_of_the_rollouts():
 
 
 def test_early_stop_saves_rollouts_once_a_prefix_is_good():
-    rollouts = Scripted([True] * 8, [False, True, True, False, False])
+    rollouts = Scripted([True] * 2, [False, True, True, False, False, False])
     label(ALONE, [solution()], rollouts)
     assert rollouts.counts == [(1, 2), (2, 2), (2, 4)]
 
@@ -246,7 +246,7 @@ def test_all_prefixes_of_a_level_are_asked_for_together():
 
 
 def test_the_evidence_keeps_a_continuation_that_was_right():
-    rollouts = Scripted([False, True, True], [False] * 8)
+    rollouts = Scripted([False, True, True, False, True, True], [False] * 8)
     [row] = label(ALONE, [solution()], rollouts)
     assert row.labels[0].evidence[0].right_continuation == "step 1: True"
     assert row.labels[1].evidence[0].right_continuation is None
