@@ -292,7 +292,10 @@ def _fill_evenly(available: dict[int | None, int], total: int) -> dict[int | Non
     return taken
 
 
+def _command() -> None:
+    counts = main(settings.parse(CritiquesConfig, COMMAND, __doc__))
+    Console().print(counts, markup=False, soft_wrap=True)
+
+
 if __name__ == "__main__":
-    Console().print(
-        main(settings.parse(CritiquesConfig, COMMAND, __doc__)), markup=False, soft_wrap=True
-    )
+    settings.run(_command, COMMAND)

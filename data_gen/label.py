@@ -20,13 +20,15 @@ from data_gen.labelers import MathShepherdLabeler
 from data_gen.labelers.rollouts import GeneratorRollouts
 from data_gen.models import ModelConfig, load_generator, seed_of
 from data_gen.prompting import load_prompt
-from prm.config import fingerprint, operational, parse, resolved
+from prm.config import fingerprint, operational, parse, resolved, run
 from prm.errors import RecordError
 from prm.evaluation.step_truth import operand_pairs
 from prm.protocols import Generator, SamplingParams
 from prm.records import Problem, Solution, Verdict
 from prm.store import Shard, StoreWriter, content_hash, read_records, unique
 from prm.verifiers import get_verifier
+
+COMMAND = "python -m data_gen.label"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,7 @@ class LabelConfig:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the job."""
-    config = parse(LabelConfig, "python -m data_gen.label", __doc__, argv)
+    config = parse(LabelConfig, COMMAND, __doc__, argv)
     shard = Shard.parse(config.shard)
     problems = {p.id: p for p in unique(read_records(config.problems, Problem), config.problems)}
     solutions = unique(read_records(config.solutions, Solution), config.solutions)
@@ -187,4 +189,4 @@ def _checker(problems: dict[str, Problem]) -> Callable[[Solution], Verdict]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, COMMAND)

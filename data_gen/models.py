@@ -22,8 +22,8 @@ class ModelConfig:
     """float32 or bfloat16; by default what is fast on this hardware (it is printed)."""
     device: str | None = operational(None)
     """cpu or cuda; by default the GPU where there is one."""
-    max_rows: int = operational(128)
-    """Texts written side by side; bounds the memory."""
+    max_rows: int = 128
+    """Texts written side by side; bounds the memory. They share a stream of random numbers."""
 
 
 def load_generator(config: ModelConfig) -> Generator:

@@ -11,11 +11,13 @@ see slurm/. Starting again goes on where it stopped, also after a kill.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import hashlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -25,11 +27,12 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from data_gen.console import say
-from prm.cli import run as with_messages
+from prm.config import run as with_messages
 from prm.errors import ConfigError
 from prm.store import read_json, write_json
 
 _STATE = "pipeline.json"
+_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Job:
     module: tuple[str, ...]
     config: str
     arguments: tuple[str, ...]
+    reads: tuple[Path, ...] = ()
+    """Files beside its settings that decide what it does."""
+    is_always_run: bool = False
 
     def command(self, configs: Path, smaller: dict[str, Any]) -> list[str]:
         """The whole command line."""
@@ -74,9 +80,11 @@ def _run(options: argparse.Namespace) -> None:
     jobs = plan(options.output, settings, options.configs)
     if options.until and options.until not in {job.name for job in jobs}:
         raise ConfigError(f"--until {options.until}: the jobs are {[job.name for job in jobs]}")
-    begun = time.monotonic()
+    begun, mark = time.monotonic(), ""
     for number, job in enumerate(jobs, 1):
-        _do(job, job.command(options.configs, smaller), options, f"[{number}/{len(jobs)}]")
+        command = job.command(options.configs, smaller)
+        mark = _mark(mark, command, [options.configs / job.config, *job.reads])
+        _do(job, command, mark, options, f"[{number}/{len(jobs)}]")
         if job.name == options.until:
             break
     say(f"pipeline: {time.monotonic() - begun:.0f} s in this start -> {options.output}")
@@ -153,18 +161,24 @@ def plan(output: Path, settings: dict[str, Any], configs: Path) -> list[Job]:
             ("prm.cli", "evaluate"),
             "evaluate.yaml",
             (*evaluate, *choice, "--split", "test"),
+            reads=(committed,) if choice else (),
         ),
-        Job("report", ("prm.cli", "report"), "report.yaml", ("--run", str(output))),
+        Job(
+            "report",
+            ("prm.cli", "report"),
+            "report.yaml",
+            ("--run", str(output)),
+            is_always_run=True,  # so that a second start shows the table and the paths again
+        ),
     ]
 
 
-def _do(job: Job, command: list[str], options: argparse.Namespace, number: str) -> None:
+def _do(job: Job, command: list[str], mark: str, options: argparse.Namespace, number: str) -> None:
     """Run a job unless it is done; note its time and memory."""
     path = options.output / _STATE
     state = read_json(path) if path.exists() else {"jobs": {}}
-    mark = _mark(command, options.configs / job.config)
     known = state["jobs"].get(job.name, {})
-    if known.get("mark") == mark and known.get("done"):
+    if known.get("mark") == mark and known.get("done") and not job.is_always_run:
         say(f"{number} {job.name}: done already")
         return
     say(f"{number} {job.name}: {shlex.join(command[1:])}")
@@ -188,16 +202,18 @@ def _do(job: Job, command: list[str], options: argparse.Namespace, number: str) 
         )
 
 
-def _mark(command: list[str], config: Path) -> str:
-    """A hash of what is run and of its settings."""
-    text = repr(command[1:]).encode() + config.read_bytes()
-    return hashlib.sha256(text).hexdigest()[:16]
+def _mark(before: str, command: list[str], files: list[Path]) -> str:
+    """A hash of what is run, of its settings, and of the jobs before it."""
+    digest = hashlib.sha256(f"{before} {command[1:]}".encode())
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _wait(command: list[str]) -> tuple[int, float]:
     """Exit code and peak memory in MB of a process."""
     environment = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"} | os.environ
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent)
     try:
         _, status, usage = os.wait4(process.pid, 0)
     except BaseException:
@@ -206,6 +222,12 @@ def _wait(command: list[str]) -> tuple[int, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     per_mb = 1024 if sys.platform != "darwin" else 1024 * 1024
     return process.returncode, usage.ru_maxrss / per_mb
+
+
+def _die_with_parent() -> None:
+    """Let a job end when the pipeline is killed (Linux); a second start would meet it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -12,8 +12,10 @@ import dataclasses
 
 from data_gen.arithmetic import make_problems
 from data_gen.console import finish, say
-from prm.config import fingerprint, operational, parse, resolved
+from prm.config import fingerprint, operational, parse, resolved, run
 from prm.store import StoreWriter
+
+COMMAND = "python -m data_gen.problems"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,7 @@ class ProblemsConfig:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the job."""
-    config = parse(ProblemsConfig, "python -m data_gen.problems", __doc__, argv)
+    config = parse(ProblemsConfig, COMMAND, __doc__, argv)
     writer = StoreWriter(
         config.output,
         job="problems",
@@ -63,4 +65,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, COMMAND)

@@ -16,13 +16,15 @@ from collections import Counter
 from data_gen.console import batches, finish, progress, say
 from data_gen.models import ModelConfig, load_generator, seed_of
 from data_gen.prompting import load_prompt, prompt_for
-from prm.config import fingerprint, operational, parse, resolved
+from prm.config import fingerprint, operational, parse, resolved, run
 from prm.ledger import Ledger
 from prm.protocols import Generation, Generator, SamplingParams
 from prm.records import Problem, Solution, Usage
 from prm.steps import split_steps
 from prm.store import Shard, StoreWriter, content_hash, read_records
 from prm.verifiers import extract_answer
+
+COMMAND = "python -m data_gen.sample"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,7 @@ class SampleConfig:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the job."""
-    config = parse(SampleConfig, "python -m data_gen.sample", __doc__, argv)
+    config = parse(SampleConfig, COMMAND, __doc__, argv)
     shard = Shard.parse(config.shard)
     problems = [p for p in read_records(config.problems, Problem) if shard.has(p.id)]
     writer = StoreWriter(
@@ -130,4 +132,4 @@ def _solutions(
 
 
 if __name__ == "__main__":
-    main()
+    run(main, COMMAND)

@@ -10,4 +10,7 @@ good = ["Step 1: 3 + 9 = 12", "Step 2: 12 + 4 = 16", "Answer: 16"]
 bad = ["Step 1: 3 + 9 = 12", "Step 2: 12 + 4 = 17", "Answer: 17"]
 for steps, scores in zip((good, bad), scorer.score_many(problem, [good, bad]), strict=True):
     total = aggregate(scores, scorer.spec.aggregate)
-    print(f"{total:.3f}", [f"{step}  ({score:.2f})" for step, score in zip(steps, scores, strict=True)])
+    print(
+        f"{total:.3f}",
+        [f"{step}  ({score:.2f})" for step, score in zip(steps, scores, strict=True)],
+    )

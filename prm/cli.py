@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 
 from prm import config as settings
-from prm.errors import PRMError
 from prm.libraries import quieten_libraries
 
 
@@ -33,16 +32,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(2)
     if "--help" not in words:
         quieten_libraries()
-    run(lambda: verbs[words[0]](words[1:]), f"prm {words[0]}")
-
-
-def run(job: Callable[[], None], name: str) -> None:
-    """Call a job; our own errors become a message and exit code 1."""
-    try:
-        job()
-    except PRMError as error:
-        sys.stderr.write(f"{name}: {type(error).__name__}: {error}\n")
-        raise SystemExit(1) from None
+    settings.run(lambda: verbs[words[0]](words[1:]), f"prm {words[0]}")
 
 
 def _publish(argv: list[str]) -> None:

@@ -13,11 +13,11 @@ import hashlib
 import json
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prm.errors import ConfigError, MissingExtraError
+from prm.errors import ConfigError, MissingExtraError, PRMError
 
 C = TypeVar("C")
 
@@ -41,6 +41,15 @@ def parse(cls: type[C], command: str, doc: str | None, argv: Sequence[str] | Non
         sys.stderr.write(f"{command}: wrong settings: {error}\n")
         sys.stderr.write(f"try: {command} --help\n")
         raise SystemExit(2) from None
+
+
+def run(job: Callable[[], object], command: str) -> None:
+    """Call a job; an error of ours ends the process with code 1 and its message alone."""
+    try:
+        job()
+    except PRMError as error:
+        sys.stderr.write(f"{command}: {type(error).__name__}: {error}\n")
+        raise SystemExit(1) from None
 
 
 def load(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:

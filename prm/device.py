@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from prm.errors import ConfigError
+
 
 def choose_device(device: str | None = None) -> torch.device:
     """The device asked for, else the GPU if there is one, else the CPU."""
@@ -21,7 +23,7 @@ def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     if dtype:
         named = getattr(torch, dtype, None)
         if not isinstance(named, torch.dtype) or not named.is_floating_point:
-            raise ValueError(f"dtype {dtype!r} is unknown; use float32, bfloat16 or float16")
+            raise ConfigError(f"dtype {dtype!r} is unknown; use float32, bfloat16 or float16")
         return named
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

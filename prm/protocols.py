@@ -7,7 +7,7 @@ OpenAI-compatible client and a user's own object are all a `Generator`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from prm.records import LabelledSolution, Solution, Verdict
@@ -95,8 +95,14 @@ class Rollouts(Protocol):
 class Labeler(Protocol):
     """Labels every step of a pool of solutions."""
 
-    def label(self, pool: Sequence[Solution], rollouts: Rollouts) -> list[LabelledSolution]:
-        """One labelled solution for each of the pool, in order."""
+    def label(
+        self,
+        pool: Sequence[Solution],
+        rollouts: Rollouts,
+        *,
+        check: Callable[[Solution], Verdict],
+    ) -> list[LabelledSolution]:
+        """One labelled solution for each of the pool, in order; ``check`` judges the answers."""
         ...
 
 

@@ -15,6 +15,7 @@ the same records.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from prm.errors import RecordError, StoreError
 from prm.ledger import Ledger
@@ -86,6 +87,7 @@ class StoreWriter:
         self._data = self.folder / f"{self.shard.stem}.jsonl"
         self._journal = self.folder / f"{self.shard.stem}.journal"
         self._manifest = self.folder / f"{self.shard.stem}.json"
+        self._lock = self._take_lock()
         self._identity = {"job": job, "config_hash": config_hash, "inputs": inputs or {}}
         self._config = config
         self.num_in = 0
@@ -105,9 +107,13 @@ class StoreWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Mark the shard as done, unless an error ended the block."""
-        if kind is None and not self.is_done:
-            self._write_manifest("done")
+        """Check the counts and mark the shard as done, unless an error ended the block."""
+        try:
+            if kind is None and not self.is_done:
+                self.summary()
+                self._write_manifest("done")
+        finally:
+            self._lock.close()
 
     @property
     def num_rows(self) -> int:
@@ -158,6 +164,18 @@ class StoreWriter:
             f" ({reasons})" if reasons else ""
         )
 
+    def _take_lock(self) -> IO[str]:
+        """Hold the shard as long as this process lives, also when its parent was killed."""
+        file = (self.folder / f"{self.shard.stem}.lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(
+                f"{self.folder}: another process is writing {self.shard.stem}; wait for it or "
+                "stop it first"
+            ) from error
+        return file
+
     def _check_manifest(self) -> tuple[bool, float]:
         if not self._manifest.exists():
             return False, 0.0
@@ -177,7 +195,7 @@ class StoreWriter:
         text = self._journal.read_text() if self._journal.exists() else ""
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
-            self._journal.write_text(whole)
+            os.truncate(self._journal, len(whole.encode()))
         end = 0
         for line in whole.splitlines():
             entry = _parse(line, self._journal)
@@ -251,7 +269,7 @@ def write_json(path: Path, value: object) -> None:
     """Write a JSON file in one piece: readers see the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 

@@ -166,9 +166,7 @@ def test_trainer_and_scorer_feed_the_same_ids_and_step_ends(tmp_path, tiny_folde
     own = Encoder(tiny_tokenizer(), spec)
     data = read_examples(config.labelled, config.problems, own, splits=["train"], labels="counts")
     assert data.num_out == len(labelled)
-    trainer = train_prm._trainer(
-        config, train_prm._arguments(config), data, config.model, spec
-    )
+    trainer = train_prm._trainer(config, train_prm._arguments(config), data, config.model, spec)
     by_trainer = Fed(trainer.scoring)
     trainer.train()
     assert by_trainer.num_batches == 1

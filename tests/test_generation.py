@@ -323,9 +323,7 @@ def test_the_check_of_the_distribution_sees_a_wrong_one():
 
 
 def test_a_saved_model_generates_as_the_one_in_memory(tiny_folder):
-    loaded = TransformersGenerator.from_pretrained(
-        str(tiny_folder), device="cpu", dtype="float32"
-    )
+    loaded = TransformersGenerator.from_pretrained(str(tiny_folder), device="cpu", dtype="float32")
     assert loaded.name == tiny_folder.name
     found = loaded.generate(["Calculate 3 + 9."], GREEDY, seed=0)
     tokenizer = tiny_tokenizer()

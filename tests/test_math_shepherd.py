@@ -200,9 +200,7 @@ def test_sampled_solutions_count_as_continuations_of_their_prefixes():
     for row in rows:
         first = row.labels[0]
         assert (first.successes, first.trials, first.tokens) == (2, 3, 0)
-        assert first.evidence == (
-            Evidence("siblings", 2, 3, "tiny", 0, join_steps(RIGHT[1:])),
-        )
+        assert first.evidence == (Evidence("siblings", 2, 3, "tiny", 0, join_steps(RIGHT[1:])),)
         assert first.hard is True
     # Step 2 of the right ones is good by its two siblings; that of the wrong one has one failure.
     assert rollouts.counts == [(2, 2)]

@@ -25,9 +25,9 @@ from transformers import (
 from prm.scoring import Scorer, ScorerSpec
 from prm.scoring.encoding import Encoder
 from prm.scoring.model import StepScoringModel
-from prm.scoring.prefix_tree import PrefixTree, collate, pack
+from prm.scoring.prefix_tree import PADDING, PrefixTree, collate, pack
 from prm.training.loss import binomial_loss, language_loss, tokens_of
-from tests.tiny import tiny_tokenizer
+from tests.tiny import tiny_head, tiny_tokenizer
 
 TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
@@ -58,15 +58,11 @@ def random_backbone(architecture, attention="eager"):
 
 
 def scoring_model(architecture="llama", head="likelihood", attention="eager"):
-    """Logits of about -3 to 3: a character's log-likelihood is about -5, a step's -5 to -100."""
+    """Random weights, scores inside (0, 1)."""
     model = StepScoringModel(
         random_backbone(architecture, attention), ScorerSpec(base_model="tiny", head=head)
     )
-    with torch.no_grad():
-        model.head.linear.weight.normal_(std=0.15, generator=torch.Generator().manual_seed(1))
-        model.head.linear.bias.fill_(0.3 if head == "linear" else 1.5)
-        if model.head.likelihood is not None:
-            model.head.likelihood.copy_(torch.tensor([0.011, 0.023]))
+    model.head = tiny_head(likelihood=head == "likelihood")
     return model
 
 
@@ -197,7 +193,7 @@ def test_every_prefix_is_encoded_once_and_counted_exactly(seed):
     problems = ragged(seed)
     widths = []
     ours.model.register_forward_pre_hook(
-        lambda _, given: widths.append(int((given[0].node_of_BU > -2).sum()))
+        lambda _, given: widths.append(int((given[0].node_of_BU > PADDING).sum()))
     )
     ours.score_problems(problems)
     assert ours.num_tokens == sum(widths) == unique_tokens(problems)

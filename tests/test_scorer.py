@@ -6,39 +6,25 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from prm.errors import EncodingError, SpecError, TooLongError
 from prm.protocols import Generation
 from prm.scoring import Scorer, ScorerSpec, aggregate
-from prm.scoring.model import HEAD_FILE, StepHead, StepScoringModel, save_head
+from prm.scoring.model import HEAD_FILE, StepScoringModel, save_head
 from prm.search import best_of_n
 from prm.steps import split_steps
-from tests.tiny import tiny_model, tiny_model_folder, tiny_tokenizer
+from tests.tiny import tiny_head, tiny_model, tiny_scorer_folder, tiny_tokenizer
 
 PROBLEM = "Calculate 3 + 9 + 4."
 STEPS = ["Step 1: 3 + 9 = 12", "Step 2: 12 + 4 = 16", "Answer: 16"]
 OTHER = ["Step 1: 3 + 9 = 12", "Step 2: 12 + 4 = 17", "Answer: 17"]
 
 
-def filled_head(size=32, *, likelihood=True):
-    """A head whose scores of the tiny model are not saturated."""
-    head = StepHead(size, likelihood=likelihood)
-    with torch.no_grad():
-        head.linear.weight.normal_(std=0.15, generator=torch.Generator().manual_seed(1))
-        head.linear.bias.fill_(1.5)
-        if head.likelihood is not None:
-            head.likelihood.copy_(torch.tensor([0.011, 0.023]))
-    return head
-
-
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """What a published folder holds: model, tokenizer, head and spec."""
-    folder = tiny_model_folder(tmp_path_factory.mktemp("scorer") / "prm")
-    save_head(filled_head(), folder)
-    ScorerSpec(base_model="tiny").save(folder)
-    return folder
+    return tiny_scorer_folder(tmp_path_factory.mktemp("scorer") / "prm")
 
 
 @pytest.fixture
@@ -54,7 +40,7 @@ def load(folder, **kwargs):
 def in_memory():
     spec = ScorerSpec(base_model="tiny")
     model = StepScoringModel(tiny_model(tiny_tokenizer()), spec)
-    model.head = filled_head()
+    model.head = tiny_head()
     return Scorer(model, tiny_tokenizer(), spec)
 
 
@@ -80,7 +66,9 @@ def test_score_many_and_score_batch_are_score_in_order(published):
     third = scorer.score("Calculate 1.", ["Answer: 1"])
     many = scorer.score_many(PROBLEM, [OTHER, STEPS, OTHER[:1]])
     assert flat(many) == pytest.approx(flat([two, one, two[:1]]), abs=1e-5)
-    batch = scorer.score_batch([(PROBLEM, STEPS), ("Calculate 1.", ["Answer: 1"]), (PROBLEM, OTHER)])
+    batch = scorer.score_batch(
+        [(PROBLEM, STEPS), ("Calculate 1.", ["Answer: 1"]), (PROBLEM, OTHER)]
+    )
     assert flat(batch) == pytest.approx(flat([one, third, two]), abs=1e-5)
     assert [len(row) for row in batch] == [3, 1, 3]
     assert two[0] == pytest.approx(one[0], abs=1e-5)
@@ -166,7 +154,7 @@ def test_a_folder_without_a_head_is_refused(copy):
         load(copy)
 
 
-@pytest.mark.parametrize("head", [filled_head(16), filled_head(likelihood=False)])
+@pytest.mark.parametrize("head", [tiny_head(16), tiny_head(likelihood=False)])
 def test_another_head_is_refused(copy, head):
     save_head(head, copy)
     with pytest.raises(SpecError, match="does not fit the head that the spec names"):
@@ -199,6 +187,28 @@ def test_weights_that_could_run_code_are_not_read(copy):
         load(copy)
 
 
+def test_tied_weights_are_no_hole(tmp_path):
+    """The embeddings are the vocabulary's layer too, and are stored once."""
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer()), hidden_size=32, intermediate_size=64,
+        num_hidden_layers=1, num_attention_heads=4, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    save_head(tiny_head(), tmp_path)
+    ScorerSpec(base_model="tiny").save(tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    assert len(load(tmp_path).score(PROBLEM, STEPS)) == 3
+
+
+def test_weights_of_another_size_are_refused(copy):
+    tensors = load_file(copy / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"][:16].clone()
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SpecError, match="cannot be loaded"):
+        load(copy)
+
+
 def test_weights_with_a_hole_are_refused(copy):
     """A tensor that is absent would be filled with random numbers."""
     tensors = load_file(copy / "model.safetensors")
@@ -226,9 +236,7 @@ class Dice:
 
     def generate(self, prompts, params, *, seed):
         assert (len(prompts), params.n, seed) == (1, 2, 0)
-        return [
-            [Generation("\n".join(steps), "stop", 9, 30, -1.0) for steps in (STEPS, OTHER)]
-        ]
+        return [[Generation("\n".join(steps), "stop", 9, 30, -1.0) for steps in (STEPS, OTHER)]]
 
 
 def test_the_scorer_guides_a_search_of_the_users_own(published):
@@ -238,8 +246,9 @@ def test_the_scorer_guides_a_search_of_the_users_own(published):
         steps = split_steps(text)
         return steps, steps[-1].removeprefix("Answer: ")
 
-    result = best_of_n(PROBLEM, Dice(), scorer, n=2, parse=parse)
-    scores = [aggregate(scorer.score(PROBLEM, steps), "min") for steps in (STEPS, OTHER)]
+    result = best_of_n(PROBLEM, Dice(), scorer, n=2, parse=parse, aggregate="last")
+    scores = [aggregate(scorer.score(PROBLEM, steps), "last") for steps in (STEPS, OTHER)]
+    assert abs(scores[0] - scores[1]) > 1e-3
     assert [candidate.score for candidate in result.candidates] == pytest.approx(scores, abs=1e-5)
     assert result.answer == ("16" if scores[0] > scores[1] else "17")
 

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from prm.records import LabelledSolution, Problem, Solution, StepLabel, Verdict
+from prm.scoring.model import StepHead, save_head
+from prm.scoring.spec import ScorerSpec
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 VERDICT_WORDS = (" correct", " wrong")
@@ -71,6 +74,28 @@ def tiny_model_folder(path: str | Path, seed: int = 0) -> Path:
     tiny_model(tokenizer, seed).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return Path(path)
+
+
+def tiny_head(hidden_size: int = 32, *, likelihood: bool = True, seed: int = 1) -> StepHead:
+    """A step head with random weights, whose scores of the tiny model are not saturated.
+
+    A character's log-likelihood under the tiny model is about -5, a step's -5 to -100.
+    """
+    head = StepHead(hidden_size, likelihood=likelihood)
+    with torch.no_grad():
+        head.linear.weight.normal_(std=0.15, generator=torch.Generator().manual_seed(seed))
+        head.linear.bias.fill_(1.5 if likelihood else 0.3)
+        if head.likelihood is not None:
+            head.likelihood.copy_(torch.tensor([0.011, 0.023]))
+    return head
+
+
+def tiny_scorer_folder(path: str | Path, seed: int = 1, **spec: Any) -> Path:
+    """What a published PRM's folder holds: the tiny model, a head from ``seed``, and a spec."""
+    folder = tiny_model_folder(path)
+    save_head(tiny_head(seed=seed), folder)
+    ScorerSpec(base_model="tiny", **spec).save(folder)
+    return folder
 
 
 def tiny_problem(number: int = 0, numbers: tuple[int, ...] = (3, 9, 4)) -> Problem:

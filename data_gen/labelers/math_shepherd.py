@@ -131,7 +131,7 @@ class MathShepherdLabeler:
     def _read(self, solution: Solution, verdict: Verdict, counts: Counts) -> LabelledSolution:
         """The labels of one solution from the counts of its prefixes."""
         labels: list[StepLabel] = []
-        reason = "all_steps_good"
+        reason = "all_steps_good" if solution.steps else "no_steps"
         for step in range(len(solution.steps)):
             label = self._label(solution, verdict, step, counts)
             if reason == "first_error_found":

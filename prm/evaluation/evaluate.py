@@ -23,7 +23,7 @@ from prm.evaluation import step_report
 from prm.evaluation.bootstrap import interval, paired_difference, wilson
 from prm.evaluation.curves import Curves
 from prm.evaluation.samples import ProblemSamples, read_samples
-from prm.evaluation.score_files import SplitScores, critic_scores, prm_scores
+from prm.evaluation.score_files import SplitScores, critic_scores, model_key, prm_scores
 from prm.evaluation.step_metrics import UNREADABLE
 from prm.records import Critique, LabelledSolution, Problem, build
 from prm.report.data import (
@@ -64,7 +64,8 @@ class EvaluateConfig:
     split: Literal["selection", "test"] = "test"
     """selection: choose and write choice.json. test: measure with that choice."""
     choice: str | None = settings.operational(None)
-    """The choice to use on test; null = the one in the output folder."""
+    """A choice to take on test as it is (one thresholds entry a PRM); null = the one in the output
+    folder, which must have been made for these very models."""
     ns: list[int] = dataclasses.field(default_factory=lambda: [1, 2, 4, 8])
     """Numbers of samples to measure at; the largest decides."""
     min_trials: int = 6
@@ -184,20 +185,24 @@ def _choose(config: EvaluateConfig, scored: _Scored) -> m.Choice:
     rivals = [name for name in m.RIVALS if name in curves.methods]
     method = m.best(curves, m.OURS)
     thresholds = {
-        name: step_report.threshold_for(scored.samples, scores) if scored.has_truth else 0.5
-        for name, scores in _step_scorers(scored).items()
+        name: _threshold(scored, scores) for name, scores in _step_scorers(scored).items()
     }
     return m.Choice(
         method=method,
         rival=m.best(curves, rivals) if rivals else "majority",
         aggregate=method.rpartition("-")[2],
-        threshold=thresholds["PRM"],
+        thresholds=tuple(_threshold(scored, one.scores) for one in scored.prms),
         critic_threshold=thresholds.get("critic (scores)", 0.5),
         logistic_threshold=thresholds.get("logistic control", 0.5),
         random_threshold=thresholds["random"],
         split=config.split,
+        models=tuple(model_key(path) for path in config.prms),
         accuracy={name: m.accuracy(curves, name) for name in curves.methods},
     )
+
+
+def _threshold(scored: _Scored, scores: step_report.Scores) -> float:
+    return step_report.threshold_for(scored.samples, scores) if scored.has_truth else 0.5
 
 
 def _step_scorers(scored: _Scored) -> dict[str, step_report.Scores]:
@@ -218,6 +223,9 @@ def _measure(config: EvaluateConfig, scored: _Scored, choice: m.Choice) -> Evalu
     by_seed = scored.curves(config.ns)
     curves = m.average(by_seed)
     m.check_choice(choice, curves)
+    if config.choice is None:
+        # A choice that is given by path is the user's word; ours must be of these very models.
+        m.check_models(choice, [model_key(path) for path in config.prms])
     costs = _tokens(scored)
     return Evaluation(
         split=config.split,
@@ -233,7 +241,7 @@ def _measure(config: EvaluateConfig, scored: _Scored, choice: m.Choice) -> Evalu
         chosen=title(choice.method),
         references=(title("majority"), title(choice.rival)),
         gap_closed=m.gap_closed(curves, choice.method),
-        threshold=choice.threshold,
+        threshold=choice.thresholds[0],
         step_metrics=_step_metrics(scored, choice) if scored.has_truth else (),
         reliability=calibration_on_selection(config),
         labels=_labels(scored),
@@ -284,6 +292,7 @@ def _tokens(scored: _Scored) -> dict[str, int]:
         group.solutions[0].usage.prompt_tokens
         + sum(solution.usage.generated_tokens for solution in group.solutions)
         for group in scored.samples
+        if group.solutions
     )
     costs = {"policy": policy, "prm": scored.prms[0].tokens}
     if scored.critic:
@@ -307,14 +316,14 @@ def _differences(curves: Curves, choice: m.Choice) -> tuple[Difference, ...]:
 
 def _step_metrics(scored: _Scored, choice: m.Choice) -> tuple[StepMetrics, ...]:
     thresholds = {
-        "PRM": choice.threshold,
+        "PRM": choice.thresholds[0],
         "critic (scores)": choice.critic_threshold,
         "logistic control": choice.logistic_threshold,
         "random": choice.random_threshold,
     }
     scorers = {name: (s, thresholds[name]) for name, s in _step_scorers(scored).items()}
     for i, one in enumerate(scored.prms[1:], 1):
-        scorers[f"PRM, seed {i}"] = (one.scores, choice.threshold)
+        scorers[f"PRM, seed {i}"] = (one.scores, choice.thresholds[i])
     predictions: dict[str, dict[str, int | None]] = {}
     if scored.critic:
         # Its own verdict needs no threshold: what it wrote is what it predicts.
@@ -387,6 +396,8 @@ def calibration_on_selection(config: EvaluateConfig) -> Reliability | None:
     ids = {group.problem.id for group in scored.samples}
     rows = [row for row in scored.labelled if row.solution.problem_id in ids]
     target = load_spec(config.prms[0]).target
+    if target != "success_rate":  # the counts say nothing of another target
+        return None
     return step_report.measure_calibration(
         "PRM", target, rows, scored.prms[0].scores, config.min_trials
     )

@@ -33,11 +33,14 @@ class Choice:
     method: str
     rival: str
     aggregate: str
-    threshold: float
+    thresholds: tuple[float, ...]
+    """Of the PRMs, one for each training seed."""
     critic_threshold: float
     logistic_threshold: float
     random_threshold: float
     split: str
+    models: tuple[str, ...]
+    """Hashes of the PRMs that were compared: the choice is valid for them only."""
     accuracy: dict[str, float]
     """Accuracy of every method on that split, at the largest n."""
 
@@ -46,11 +49,18 @@ def curves_of(
     samples: Sequence[ProblemSamples], prm: Scores, critic: Scores | None, ns: Sequence[int]
 ) -> Curves:
     """Accuracy of all methods for each n."""
-    rows = [
-        SampledProblem(group.answers, group.right, _solution_scores(group, prm, critic))
-        for group in samples
-    ]
-    return accuracy_curves(rows, ns=ns)
+    return accuracy_curves([_row(group, prm, critic, max(ns)) for group in samples], ns=ns)
+
+
+def _row(group: ProblemSamples, prm: Scores, critic: Scores | None, n: int) -> SampledProblem:
+    """A problem with its samples; those that had no step at all stand there without an answer."""
+    empty = max(0, n - len(group.solutions))
+    scores = _solution_scores(group, prm, critic)
+    return SampledProblem(
+        [*group.answers, *[None] * empty],
+        [*group.right, *[False] * empty],
+        {name: [*values, *[0.0] * empty] for name, values in scores.items()},
+    )
 
 
 def average(curves: Sequence[Curves]) -> Curves:
@@ -86,6 +96,19 @@ def check_choice(choice: Choice, curves: Curves) -> None:
             raise ConfigError(f"the choice names {method!r}; measured are {list(curves.methods)}")
 
 
+def check_models(choice: Choice, models: Sequence[str]) -> None:
+    """Refuse a choice that was made for other models.
+
+    Raises:
+        ConfigError: it was.
+    """
+    if choice.models != tuple(models):
+        raise ConfigError(
+            f"the choice was made for the PRMs {list(choice.models)}, these are {list(models)}: "
+            "run `prm evaluate --split selection` with these first"
+        )
+
+
 def _solution_scores(
     group: ProblemSamples, prm: Scores, critic: Scores | None
 ) -> dict[str, list[float]]:
@@ -99,11 +122,17 @@ def _solution_scores(
     logprobs: list[Any] = [s.logprob for s in group.solutions]
     if None not in logprobs:
         lengths = [max(1, s.usage.generated_tokens) for s in group.solutions]
-        scores["logprob-sum"] = [math.exp(value) for value in logprobs]
-        scores["logprob-mean"] = [
-            math.exp(value / length) for value, length in zip(logprobs, lengths, strict=True)
-        ]
+        scores["logprob-sum"] = _likelihoods(logprobs)
+        scores["logprob-mean"] = _likelihoods(
+            [value / length for value, length in zip(logprobs, lengths, strict=True)]
+        )
     return scores
+
+
+def _likelihoods(logprobs: Sequence[float]) -> list[float]:
+    """Likelihoods relative to the largest: long solutions would all be 0 otherwise."""
+    top = max(logprobs, default=0.0)
+    return [math.exp(value - top) for value in logprobs]
 
 
 def _aggregate(scores: Sequence[float] | None, how: Any) -> float:

@@ -15,7 +15,7 @@ from prm.verifiers import get_verifier
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProblemSamples:
-    """A problem and its solutions, in order of their ids."""
+    """A problem and its solutions, in the order in which they were sampled."""
 
     problem: Problem
     solutions: tuple[Solution, ...]
@@ -40,25 +40,27 @@ class ProblemSamples:
 def read_samples(problems: str, solutions: str, split: str) -> list[ProblemSamples]:
     """All problems of a split with their solutions.
 
+    A problem all of whose samples were empty has no solutions: it counts as not solved.
+
     Raises:
-        RecordError: there is no problem of this split, or one without solutions.
+        RecordError: there is no problem of this split, or no solution of any.
     """
     groups: dict[str, list[Solution]] = defaultdict(list)
     for solution in unique(read_records(solutions, Solution), solutions):
         groups[solution.problem_id].append(solution)
     samples = [
-        _judge(problem, groups.get(problem.id, []), solutions)
+        _judge(problem, groups.get(problem.id, []))
         for problem in unique(read_records(problems, Problem), problems)
         if problem.split == split
     ]
     if not samples:
         raise RecordError(f"{problems}: no problem has split {split!r}")
+    if not any(group.solutions for group in samples):
+        raise RecordError(f"{solutions}: no solution of a {split} problem; sample them first")
     return samples
 
 
-def _judge(problem: Problem, solutions: Sequence[Solution], where: str) -> ProblemSamples:
-    if not solutions:
-        raise RecordError(f"{where}: problem {problem.id!r} has no solution; sample it first")
+def _judge(problem: Problem, solutions: Sequence[Solution]) -> ProblemSamples:
     check = get_verifier(problem.verifier)
     verdicts = [check(solution.final_answer, problem.reference_answer) for solution in solutions]
     return ProblemSamples(

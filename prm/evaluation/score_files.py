@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from prm.records import Critique, Solution, build, to_json
 from prm.scoring import Scorer
 from prm.store import read_json, write_json
 
-_WEIGHTS = ("*.safetensors", "*.json", "merged/*.safetensors", "merged/*.json")
+_CONTENTS = ("*.safetensors", "tokenizer.json", "critic.json")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,12 +97,24 @@ def _bare(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "schema"}
 
 
-def _key(folder: str, samples: Sequence[ProblemSamples], dtype: str | None) -> str:
-    """A hash of the weights, of the solutions, and of the number format."""
-    digest = hashlib.sha256(f"{dtype}".encode())
-    for pattern in _WEIGHTS:
+def model_key(folder: str) -> str:
+    """A hash of what decides a published model's scores: weights, tokenizer, encoding."""
+    digest = hashlib.sha256()
+    for pattern in _CONTENTS:
         for path in sorted(Path(folder).glob(pattern)):
             digest.update(path.name.encode() + path.read_bytes())
+    spec = Path(folder) / "prm_spec.json"
+    if spec.exists():
+        # Aggregate and threshold are written into it after the evaluation.
+        chosen = ("aggregate", "threshold", "chosen_on")
+        kept = {name: value for name, value in read_json(spec).items() if name not in chosen}
+        digest.update(json.dumps(kept, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def _key(folder: str, samples: Sequence[ProblemSamples], dtype: str | None) -> str:
+    """A hash of the model, of the solutions, and of the number format."""
+    digest = hashlib.sha256(f"{model_key(folder)} {dtype}".encode())
     for group in samples:
         for solution in group.solutions:
             digest.update(repr((group.problem.statement, solution.id, solution.steps)).encode())

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from prm.attention import check_plain_attention
 from prm.device import choose_device, choose_dtype
 from prm.errors import GenerationError
 from prm.generation import forked_attention
@@ -53,7 +54,10 @@ class TransformersGenerator:
         self.tokenizer = tokenizer
         self.name = name
         self.max_rows = max_rows
+        check_plain_attention(name, self.model.config)
         self.model.set_attn_implementation(forked_attention.NAME)
+        self._ends = _end_tokens(self.model, tokenizer)
+        self._words: dict[int, str] = {}
         self._prefix_ids: tuple[int, ...] = ()
         self._prefix_cache = ForkedCache(0)
 
@@ -68,8 +72,13 @@ class TransformersGenerator:
     ) -> TransformersGenerator:
         """Load a folder or a hub id."""
         where = choose_device(device)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=choose_dtype(dtype, where))
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=choose_dtype(dtype, where),
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         name = os.path.basename(os.path.normpath(path))
         return cls(
             model.to(where),  # type: ignore[arg-type]
@@ -170,13 +179,19 @@ class TransformersGenerator:
             row.ids.append(token)
             row.logprob += logprob
             if tops is not None:
-                words = self.tokenizer.batch_decode([[t] for t in tops.indices[i].tolist()])
+                words = [self._word(t) for t in tops.indices[i].tolist()]
                 top = dict(zip(words, tops.values[i].tolist(), strict=True))
-                row.tokens.append(Token(self.tokenizer.decode([token]), logprob, top))
+                row.tokens.append(Token(self._word(token), logprob, top))
         return ids_B
 
+    def _word(self, token: int) -> str:
+        """The text of one token."""
+        if token not in self._words:
+            self._words[token] = self.tokenizer.decode([token])
+        return self._words[token]
+
     def _has_ended(self, row: _Row, params: SamplingParams) -> bool:
-        if row.ids[-1] == self.tokenizer.eos_token_id:
+        if row.ids[-1] in self._ends:
             row.finish_reason = "stop"
         elif params.stop:
             # A token is a byte at least; one more, as some tokenizers strip the first token's blank.
@@ -204,6 +219,13 @@ class TransformersGenerator:
                 )
             )
         return results
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """All tokens that end a text: a model may have several."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    several = configured if isinstance(configured, list) else [configured]
+    return {token for token in (tokenizer.eos_token_id, *several) if token is not None}
 
 
 def _common_prefix(rows: list[list[int]]) -> list[int]:

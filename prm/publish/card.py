@@ -37,7 +37,8 @@ def prm_card(spec: ScorerSpec, run: Path, error: float) -> str:
             EXAMPLE.format(folder="THIS FOLDER").rstrip(),
             "```",
             "",
-            f"- A score predicts: `{spec.target}`.",
+            f"- A score predicts: `{spec.target}`. Early stop in labelling makes the training "
+            "targets a little too high; the calibration error below is against unbiased rates.",
             f"- Head: `{spec.head}`; the score is read after each step at {spec.separator!r}.",
             f"- Trained on {done['solutions']} solutions of {done['problems']} problems in "
             f"{done['steps']} steps; {done['tokens']:,} tokens.",
@@ -69,12 +70,16 @@ def critic_card(run: Path) -> str:
             f"- Trained on {done['rows']} critiques in {done['steps']} steps.",
             f"- Not trained on: {_counts(done['skipped'])}.",
             "",
+            _RESULTS,
+            "",
+            "Not measured yet.",
+            "",
             _config(run),
         )
     )
 
 
-def with_results(spec: ScorerSpec, card: str, evaluation: Evaluation) -> str:
+def with_results(spec: ScorerSpec, card: str, evaluation: Evaluation, seed: int) -> str:
     """The card with the measured numbers in the place of the old ones."""
     before, _, rest = card.partition(_RESULTS)
     after = rest[rest.index("<details>") :]
@@ -82,6 +87,9 @@ def with_results(spec: ScorerSpec, card: str, evaluation: Evaluation) -> str:
         f"On {evaluation.num_problems} held-out problems, {evaluation.num_samples} samples each; "
         f"aggregate `{spec.aggregate}` and threshold {spec.threshold:.3f} were chosen on the "
         f"`{spec.chosen_on}` split. 95 % intervals by bootstrap over problems.",
+        f"The table averages over {len(evaluation.methods_by_seed)} training seed(s); this one's "
+        f"{evaluation.chosen}: "
+        f"{evaluation.methods_by_seed[str(seed)][evaluation.choice['method']]:.3f}.",
         "",
         "| method | accuracy | interval |",
         "|---|---|---|",
@@ -119,11 +127,26 @@ def _config(run: Path) -> str:
     return f"<details><summary>Settings</summary>\n\n```json\n{config}\n```\n</details>\n"
 
 
-def apply_choice(spec: ScorerSpec, choice: dict[str, Any]) -> ScorerSpec:
-    """The spec with what was chosen on the selection split."""
+def critic_results(card: str, evaluation: Evaluation) -> str:
+    """The critic's card with its measured numbers."""
+    if evaluation.critic is None:
+        return card
+    before, _, rest = card.partition(_RESULTS)
+    rate = evaluation.critic.parse_rate
+    lines = [
+        f"On {evaluation.num_problems} held-out problems: {rate.value:.3f} of the critiques can be "
+        f"read ({rate.low:.3f} to {rate.high:.3f}).",
+        "",
+        *_step_table(evaluation),
+    ]
+    return f"{before}{_RESULTS}\n\n" + "\n".join(lines) + f"\n\n{rest[rest.index('<details>') :]}"
+
+
+def apply_choice(spec: ScorerSpec, choice: dict[str, Any], seed: int) -> ScorerSpec:
+    """The spec with what was chosen on the selection split, for this training seed."""
     return dataclasses.replace(
         spec,
         aggregate=choice["aggregate"],
-        threshold=round(choice["threshold"], 6),
+        threshold=min(1.0, round(choice["thresholds"][seed], 6)),
         chosen_on=choice["split"],
     )

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from prm.evaluation.evaluate import Evaluation, read_evaluation
-from prm.publish.card import EXAMPLE, apply_choice, with_results
+from prm.publish.card import EXAMPLE, apply_choice, critic_results, with_results
 from prm.report.data import Published, ReportData, RunFacts, Stage, TrainingPoint, TrainingRun
 from prm.report.html import write_report
 from prm.report.terminal import show_evaluation
@@ -48,8 +48,12 @@ def run(config: ReportConfig) -> None:
     """Write the report, complete the model cards, show the tables."""
     folder = Path(config.run)
     evaluation = read_evaluation(folder / "evaluation" / "evaluation.json")
-    for card in sorted(folder.glob("published/prm*/README.md")):
-        _complete(card, evaluation)
+    # In the order of the training seeds: prm, prm-1, prm-2.
+    for seed, card in enumerate(sorted(folder.glob("published/prm*/README.md"))):
+        _complete(card, evaluation, seed)
+    critic = folder / "published" / "critic" / "README.md"
+    if critic.exists():
+        critic.write_text(critic_results(critic.read_text("utf-8"), evaluation), "utf-8")
     path = folder / "report.html"
     write_report(_data(config, folder, evaluation), path)
     show_evaluation(evaluation)
@@ -59,11 +63,11 @@ def run(config: ReportConfig) -> None:
     console.print(f"published: {(folder / 'published').resolve()}")
 
 
-def _complete(card: Path, evaluation: Evaluation) -> None:
+def _complete(card: Path, evaluation: Evaluation, seed: int) -> None:
     """Write aggregate and threshold into the spec, and the numbers into the card."""
-    spec = apply_choice(load_spec(card.parent), evaluation.choice)
+    spec = apply_choice(load_spec(card.parent), evaluation.choice, seed)
     spec.save(card.parent)
-    card.write_text(with_results(spec, card.read_text(encoding="utf-8"), evaluation), "utf-8")
+    card.write_text(with_results(spec, card.read_text(encoding="utf-8"), evaluation, seed), "utf-8")
 
 
 def _data(config: ReportConfig, folder: Path, evaluation: Evaluation) -> ReportData:

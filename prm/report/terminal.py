@@ -20,7 +20,7 @@ def show_choice(choice: Choice, folder: str) -> None:
         f"evaluate: on {choice.split} chosen: {choice.method} "
         f"(accuracy {choice.accuracy[choice.method]:.3f}, "
         f"majority {choice.accuracy['majority']:.3f}), rival {choice.rival} "
-        f"({choice.accuracy[choice.rival]:.3f}), threshold {choice.threshold:.3f} -> {folder}"
+        f"({choice.accuracy[choice.rival]:.3f}), thresholds {', '.join(f'{t:.3f}' for t in choice.thresholds)} -> {folder}"
     )
 
 
@@ -36,6 +36,10 @@ def show_evaluation(evaluation: Evaluation) -> None:
             + ("" if sure else ": no difference shown"),
             markup=False,
         )
+    if len(evaluation.methods_by_seed) > 1:
+        chosen = evaluation.choice["method"]
+        each = (f"{by[chosen]:.3f}" for by in evaluation.methods_by_seed.values())
+        console.print(f"  the chosen method by training seed: {', '.join(each)}")
     if evaluation.gap_closed is not None:
         console.print(
             f"  share of the gap from majority to pass@n closed: {evaluation.gap_closed:.2f}"

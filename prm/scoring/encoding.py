@@ -14,6 +14,9 @@ from typing import Any
 from prm.errors import EncodingError, TooLongError
 from prm.scoring.spec import PROBLEM, ScorerSpec
 
+# Steps that are kept encoded, at most; about 100 MB.
+_MAX_PIECES = 200_000
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Encoded:
@@ -44,7 +47,7 @@ class Encoder:
         """``tokenizer`` is one of transformers (or has the same ``__call__``)."""
         self.tokenizer = tokenizer
         self.spec = spec
-        self._pieces: dict[str, tuple[int, ...]] = {}
+        self._pieces: dict[tuple[str, bool], tuple[int, ...]] = {}
 
     def encode(self, problem: str, steps: Sequence[str], where: str = "solution") -> Encoded:
         """The tokens of a solution; ``where`` names it in errors.
@@ -72,6 +75,8 @@ class Encoder:
     def _step(self, step: str, index: int, where: str) -> tuple[int, ...]:
         if not step.strip():
             raise EncodingError(f"{where}: step {index} is empty")
+        # Line breaks around a step belong to no step: `split_steps` keeps blank lines there.
+        step = step.strip("\r\n")
         if self.spec.separator in step:
             raise EncodingError(
                 f"{where}: step {index} contains the separator {self.spec.separator!r}, which "
@@ -80,7 +85,9 @@ class Encoder:
         return self._tokens(step + self.spec.separator, special=False)
 
     def _tokens(self, text: str, *, special: bool) -> tuple[int, ...]:
-        if text not in self._pieces:
+        if len(self._pieces) >= _MAX_PIECES:
+            self._pieces.clear()
+        if (text, special) not in self._pieces:
             ids = self.tokenizer(text, add_special_tokens=special)["input_ids"]
-            self._pieces[text] = tuple(ids)
-        return self._pieces[text]
+            self._pieces[text, special] = tuple(ids)
+        return self._pieces[text, special]

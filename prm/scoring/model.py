@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from prm.attention import check_plain_attention
 from prm.errors import SpecError
 from prm.scoring.prefix_tree import TreeBatch
 from prm.scoring.spec import ScorerSpec
@@ -95,19 +97,22 @@ def load_backbone(path: str, dtype: torch.dtype, device: torch.device, **kwargs:
     On a CPU the plain attention is faster than the fused one, whose backward pass there is slow.
 
     Raises:
-        SpecError: the model has attention of a kind that a tree mask cannot express.
+        SpecError: there are no weights, some are missing or do not fit, or the model has
+            attention of a kind that a tree mask cannot express.
     """
     attention = "eager" if device.type == "cpu" else "sdpa"
-    model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, attn_implementation=attention, **kwargs
-    )
-    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
-        raise SpecError(
-            f"{path}: layers of kind {sorted(kinds)}; prefix trees need full attention in all "
-            "layers (sliding-window and linear-attention models are not supported)"
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation=attention, output_loading_info=True, **kwargs
         )
-    return model.to(device)  # type: ignore[arg-type]
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise SpecError(f"{path}: the weights cannot be loaded: {error}") from error
+    model, found = loaded
+    if missing := sorted(found["missing_keys"]):
+        # transformers warns only, and fills them with random numbers.
+        raise SpecError(f"{path}: {len(missing)} weights are missing, among them {missing[:3]}")
+    check_plain_attention(path, model.config)
+    return model.to(device)
 
 
 def save_head(head: StepHead, folder: Path) -> None:
@@ -127,7 +132,7 @@ def load_head(head: StepHead, folder: Path) -> None:
         raise SpecError(f"{file}: the scorer's head is missing; publish the run again")
     try:
         head.load_state_dict(load_file(file))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise SpecError(f"{file} does not fit the head that the spec names: {error}") from error
 
 

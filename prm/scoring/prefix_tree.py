@@ -19,7 +19,7 @@ from torch import Tensor
 from prm.scoring.encoding import Encoded
 
 ROOT = -1
-_PAD = -2
+PADDING = -2
 
 
 @dataclasses.dataclass
@@ -118,7 +118,7 @@ class TreeBatch:
     """Whether the token of the second index may be seen by that of the first."""
     before_BU: Tensor
     node_of_BU: Tensor
-    """The node of each token; negative for tokens of no step."""
+    """The node of each token; ROOT for those of a problem, PADDING for padding."""
     node_end_BN: Tensor
     is_node_BN: Tensor
     on_path_BNN: Tensor
@@ -133,8 +133,8 @@ class TreeBatch:
 def collate(rows: Sequence[PrefixTree], pad: int = 0) -> TreeBatch:
     """The rows as one batch."""
     width, nodes = max(map(len, rows)), max(len(row.node_end) for row in rows)
-    node_of_BU = _padded([row.node_of for row in rows], width, _PAD)
-    tree_BU = _padded([row.tree_of for row in rows], width, _PAD)
+    node_of_BU = _padded([row.node_of for row in rows], width, PADDING)
+    tree_BU = _padded([row.tree_of for row in rows], width, PADDING)
     on_path_BNN = torch.zeros((len(rows), nodes, nodes), dtype=torch.bool)
     for i, row in enumerate(rows):
         for node, path in enumerate(row.ancestors):

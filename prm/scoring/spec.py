@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from prm.aggregate import Aggregate
 from prm.errors import RecordError, SpecError
 from prm.records import build
 
@@ -39,7 +40,7 @@ class ScorerSpec:
     target: Target = "success_rate"
     """What a score predicts: success_rate = the chance that the completer still reaches the right
     answer; prefix_correct = P(this step and all before it are right)."""
-    aggregate: str = "min"
+    aggregate: Aggregate = "min"
     """Step scores to solution score, chosen on the selection split."""
     threshold: float = 0.5
     """The first step with a score below it is the predicted first error; chosen likewise."""
@@ -55,6 +56,8 @@ class ScorerSpec:
             raise SpecError(f"spec schema {self.schema!r} is not {SCHEMA!r}: another version?")
         if self.template.count(PROBLEM) != 1:
             raise SpecError(f"template {self.template!r} needs {PROBLEM} exactly once")
+        if not 0 <= self.threshold <= 1:
+            raise SpecError(f"threshold {self.threshold} is not in [0, 1]")
         if not self.separator:
             raise SpecError("separator is empty: the end of a step could not be found")
 

@@ -76,8 +76,8 @@ class LogWriter(TrainerCallback):
         """Cut what a killed run logged behind its last checkpoint, then go on."""
         if not state.is_world_process_zero:
             return
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        rows = [json.loads(line) for line in lines]
+        text = self._path.read_text() if self._path.exists() else ""
+        rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
         rows = [row for row in rows if row["step"] <= state.global_step]
         self._path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         self._begun = time.monotonic() - (rows[-1]["seconds"] if rows else 0.0)

@@ -89,7 +89,8 @@ def read_examples(
     """Join labels with problems and encode; what cannot be encoded is counted by reason.
 
     Raises:
-        RecordError: a labelled solution's problem is not in the problems.
+        RecordError: a labelled solution's problem is not in the problems, or it has another
+            number of labels than of steps.
         TrainingError: nothing is left.
     """
     known = {problem.id: problem for problem in read_records(problems, Problem)}
@@ -141,6 +142,8 @@ def _example(
     tree = PrefixTree.of([encoded for encoded, _ in group])
     targets: dict[int, Target] = {}
     for path, (_, row) in zip(tree.paths, group, strict=True):
+        if len(path) != len(row.labels):
+            raise RecordError(f"{row.id!r}: {len(row.labels)} labels for {len(path)} steps")
         for node, label in zip(path, row.labels, strict=True):
             target = target_of(label, labels)
             if node not in targets or not targets[node].weight:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerState
+
 from prm import config as settings
 from prm.errors import TrainingError
 from prm.store import write_json
@@ -37,8 +39,43 @@ def newest_checkpoint(folder: Path) -> str | None:
     steps = [
         int(path.parent.name.rpartition("-")[2])
         for path in folder.glob("checkpoint-*/trainer_state.json")
+        if _is_whole(path)
     ]
     return str(folder / f"checkpoint-{max(steps)}") if steps else None
+
+
+def check_precision() -> None:
+    """Refuse a launcher that would autocast: adapters and heads are trained in float32.
+
+    Raises:
+        TrainingError: its configuration says mixed_precision.
+    """
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision != "no":
+        raise TrainingError(
+            f'the launcher sets mixed_precision: {precision}; set it to "no" in the accelerate '
+            "configuration and choose the base's format by the job's own setting dtype"
+        )
+
+
+def train(trainer: Any, checkpoints: Path) -> None:
+    """Train from the newest checkpoint; one of a finished run is only loaded, not trained on."""
+    newest = newest_checkpoint(checkpoints)
+    if newest is not None:
+        state = TrainerState.load_from_json(f"{newest}/trainer_state.json")
+        if state.global_step >= state.max_steps:
+            trainer._load_from_checkpoint(newest)
+            trainer.state = state
+            return
+    trainer.train(resume_from_checkpoint=newest)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # of a run that was killed while it wrote
+        return False
+    return True
 
 
 def guard(config: Any, inputs: dict[str, str], output: Path, is_main: bool) -> None:

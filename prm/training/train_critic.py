@@ -44,9 +44,10 @@ from prm.training.critic_data import (
     read_examples,
 )
 from prm.training.run_folder import (
+    check_precision,
     check_world_size,
     guard,
-    newest_checkpoint,
+    train,
 )
 
 COMMAND = "python -m prm.training.train_critic"
@@ -127,6 +128,7 @@ def main(config: TrainCriticConfig) -> None:
     begun = time.monotonic()
     output, console = Path(config.output), Console(stderr=True)
     arguments = _arguments(config)
+    check_precision()
     check_world_size(config.expected_world_size, arguments.world_size)
     is_main = arguments.process_index == 0
 
@@ -146,7 +148,7 @@ def main(config: TrainCriticConfig) -> None:
     say(f"critiques: {data.summary}")
     trainer = _trainer(config, arguments, data, tokenizer)
     say(_plan(trainer))
-    trainer.train(resume_from_checkpoint=newest_checkpoint(output / "checkpoints"))
+    train(trainer, output / "checkpoints")
     trainer.save_model(str(output / "adapter"))
     trainer.accelerator.wait_for_everyone()
     if is_main:
@@ -285,4 +287,4 @@ def _finish(output: Path, data: CriticData, trainer: Any, seconds: float) -> Non
 
 
 if __name__ == "__main__":
-    main(settings.parse(TrainCriticConfig, COMMAND, __doc__))
+    settings.run(lambda: main(settings.parse(TrainCriticConfig, COMMAND, __doc__)), COMMAND)

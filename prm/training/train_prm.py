@@ -31,19 +31,19 @@ from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
 
 from prm import config as settings
 from prm.device import choose_dtype
-from prm.errors import ConfigError
+from prm.errors import ConfigError, TrainingError
 from prm.generation.embedded import resolve_model
 from prm.libraries import quieten_libraries
 from prm.scoring.encoding import Encoder
 from prm.scoring.model import StepScoringModel, load_backbone, load_head, save_head
-from prm.scoring.prefix_tree import TreeBatch
+from prm.scoring.prefix_tree import PADDING, TreeBatch
 from prm.scoring.scorer import Scorer
 from prm.scoring.spec import Head, ScorerSpec, Target
 from prm.store import content_hash, write_json
 from prm.training.callbacks import LogWriter
 from prm.training.loss import binomial_loss, language_loss, tokens_of
 from prm.training.prm_data import Collator, Labels, PRMData, read_examples
-from prm.training.run_folder import check_world_size, guard, newest_checkpoint
+from prm.training.run_folder import check_precision, check_world_size, guard, train
 
 COMMAND = "python -m prm.training.train_prm"
 _NUM_GOLDEN = 5
@@ -67,7 +67,7 @@ class TrainPRMConfig:
     head: Head = "likelihood"
     """linear or likelihood: see prm/scoring/spec.py."""
     labels: Labels = "counts"
-    """counts: successes of trials; hard: whether any continuation reached the answer."""
+    """counts: successes of trials; hard: whether the labeler calls the prefix good."""
     language_weight: float = 0.3
     """Weight of the language-model loss on good steps (likelihood head); 0 = off."""
     template: str = "Problem: {problem}\n"
@@ -128,7 +128,6 @@ class PRMTrainer(Trainer):
         self.config = config
         self.scoring: StepScoringModel = kwargs["model"]
         self.model_accepts_loss_kwargs = False
-        self.num_tokens = 0
 
     def compute_loss(
         self,
@@ -140,7 +139,9 @@ class PRMTrainer(Trainer):
         """Binomial loss of the steps, and the language-model loss of good ones."""
         del num_items_in_batch
         batch = TreeBatch(**{name: inputs[name] for name in _TREE_FIELDS})
-        self.num_tokens += int((inputs["node_of_BU"] > -2).sum())
+        num_tokens = (inputs["node_of_BU"] > PADDING).sum()
+        # Of all processes, and kept in the checkpoints: a restart goes on counting.
+        self.state.num_input_tokens_seen += int(self.accelerator.gather(num_tokens).sum())
         output = model(batch)
         loss = binomial_loss(
             output.logits_BN, inputs["successes"], inputs["trials"], inputs["weights"]
@@ -187,6 +188,7 @@ def main(argv: list[str] | None = None) -> None:
     quieten_libraries()
     begun, output, console = time.monotonic(), Path(config.output), Console(stderr=True)
     arguments = _arguments(config)
+    check_precision()
     check_world_size(config.expected_world_size, arguments.world_size)
     is_main = arguments.process_index == 0
     console.quiet = not is_main
@@ -208,8 +210,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     console.print(f"train_prm: {data.summary}; {len(data.examples)} problems")
     trainer = _trainer(config, arguments, data, base, spec)
+    _check_whole(trainer)
     console.print(_plan(trainer))
-    trainer.train(resume_from_checkpoint=newest_checkpoint(output / "checkpoints"))
+    train(trainer, output / "checkpoints")
     if is_main:
         _save(trainer, tokenizer, spec, output, data)
         _finish(trainer, output, data, time.monotonic() - begun)
@@ -279,6 +282,18 @@ def _trainer(
     )
 
 
+def _check_whole(trainer: PRMTrainer) -> None:
+    """Each process must hold all parameters: what is saved is read from one of them.
+
+    Raises:
+        TrainingError: the launcher shards the model.
+    """
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise TrainingError(
+            "PRM training does not support FSDP and DeepSpeed yet: use configs/accelerate/ddp.yaml"
+        )
+
+
 def _plan(trainer: PRMTrainer) -> str:
     trainable = sum(p.numel() for p in trainer.scoring.parameters() if p.requires_grad)
     return (
@@ -292,7 +307,9 @@ def _save(
     trainer: PRMTrainer, tokenizer: Any, spec: ScorerSpec, output: Path, data: PRMData
 ) -> None:
     """Write what publishing needs, and scores that the published folder must give again."""
-    model = trainer.scoring.float()
+    # On the CPU, where publishing checks them: another device sums in another order.
+    model = trainer.scoring.float().cpu()
+    model.backbone.set_attn_implementation("eager")
     model.backbone.save_pretrained(output / "adapter")
     save_head(model.head, output)
     tokenizer.save_pretrained(output / "tokenizer")
@@ -317,7 +334,7 @@ def _finish(trainer: PRMTrainer, output: Path, data: PRMData, seconds: float) ->
             "solutions": data.num_out,
             "skipped": dict(data.skipped),
             "problems": len(data.examples),
-            "tokens": trainer.num_tokens,
+            "tokens": trainer.state.num_input_tokens_seen,
             "steps": trainer.state.global_step,
             "processes": trainer.args.world_size,
             "dtype": str(choose_dtype(trainer.config.dtype, trainer.args.device)),
@@ -327,4 +344,4 @@ def _finish(trainer: PRMTrainer, output: Path, data: PRMData, seconds: float) ->
 
 
 if __name__ == "__main__":
-    main()
+    settings.run(main, COMMAND)
