@@ -29,10 +29,12 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
+from data_gen.arithmetic import is_held_out
 from prm import config as settings
 from prm.critic.dialect import Dialect
 from prm.critic.parse import render
 from prm.errors import ConfigError, RecordError
+from prm.evaluation.step_truth import operand_pairs
 from prm.records import Critique, LabelledSolution, Problem, Split
 from prm.steps import split_steps
 from prm.store import StoreWriter, content_hash, read_records, unique
@@ -60,6 +62,8 @@ class CritiquesConfig:
     max_position_share: float = 0.5
     """Of the critiques with an error, the share whose first error lies in the same third of the
     solution; 1 = no limit. It gives way where the material has fewer thirds."""
+    hold_out_pairs: bool = True
+    """Skip critiques that write a held-out operand pair (arithmetic problems only)."""
     seed: int = 0
     """Draws what balancing keeps."""
     batch_size: int = settings.operational(1000)
@@ -107,6 +111,10 @@ def _write(writer: StoreWriter, config: CritiquesConfig, dialect: Dialect) -> No
     problems = {p.id: p for p in unique(read_records(config.problems, Problem), config.problems)}
     labelled = unique(read_records(config.labelled, LabelledSolution), config.labelled)
     written, skipped = write_critiques(labelled, problems, config.split, dialect)
+    if config.hold_out_pairs:
+        clean = [row for row in written if not _writes_held_out(row.critique)]
+        skipped["held_out_pair"] = len(written) - len(clean)
+        written = clean
     kept = balance(written, config.right_share, config.max_position_share, config.seed)
     skipped["balanced_away"] += len(written) - len(kept)
     writer.notes = {
@@ -122,6 +130,11 @@ def _write(writer: StoreWriter, config: CritiquesConfig, dialect: Dialect) -> No
         if not writer.has(name):
             batch = kept[begin : begin + config.batch_size]
             writer.append(name, [row.critique for row in batch])
+
+
+def _writes_held_out(critique: Critique) -> bool:
+    """Whether it restates a step with a pair that is kept out of training."""
+    return any(map(is_held_out, operand_pairs(critique.text.split("\n"))))
 
 
 def write_critiques(

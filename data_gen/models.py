@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
+from data_gen.console import say
 from prm.config import operational
 from prm.generation.embedded import resolve_model
 from prm.generation.in_process import TransformersGenerator
@@ -29,12 +30,15 @@ class ModelConfig:
 def load_generator(config: ModelConfig) -> Generator:
     """Load the model in this process."""
     quieten_libraries()
-    return TransformersGenerator.from_pretrained(
+    generator = TransformersGenerator.from_pretrained(
         resolve_model(config.model),
         device=config.device,
         dtype=config.dtype,
         max_rows=config.max_rows,
     )
+    number = str(generator.model.dtype).removeprefix("torch.")
+    say(f"model: {generator.name} in {number} on {generator.model.device}")
+    return generator
 
 
 def seed_of(seed: int, *names: object) -> int:

@@ -21,7 +21,7 @@ from prm.ledger import Ledger
 from prm.protocols import Generation, Generator, SamplingParams
 from prm.records import Problem, Solution, Usage
 from prm.steps import split_steps
-from prm.store import Shard, StoreWriter, content_hash, read_records
+from prm.store import Shard, StoreWriter, content_hash, read_records, unique
 from prm.verifiers import extract_answer
 
 COMMAND = "python -m data_gen.sample"
@@ -57,7 +57,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the job."""
     config = parse(SampleConfig, COMMAND, __doc__, argv)
     shard = Shard.parse(config.shard)
-    problems = [p for p in read_records(config.problems, Problem) if shard.has(p.id)]
+    every = unique(read_records(config.problems, Problem), config.problems)
+    problems = [problem for problem in every if shard.has(problem.id)]
     writer = StoreWriter(
         config.output,
         job="sample",

@@ -140,6 +140,7 @@ def material(tmp_path):
         ]
     problems[0] = dataclasses.replace(problems[0], split="test")
     return CritiquesConfig(
+        hold_out_pairs=False,  # the tests' sums are any sums
         labelled=store(tmp_path / "labelled", labelled),
         problems=store(tmp_path / "problems", problems),
         output=str(tmp_path / "critiques"),

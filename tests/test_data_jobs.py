@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,8 @@ def by_hand(made):
     solutions = []
     for problem in read_records(made, Problem):
         a, b, c = problem.meta["operands"]
-        for k, total in enumerate((a + b, a + b + 1)):
+        # Three off: among these wrong totals are some whose next sum is held out.
+        for k, total in enumerate((a + b, a + b + 3)):
             steps = [f"Step 1: {a} + {b} = {total}", f"Step 2: {total} + {c} = {total + c}"]
             solutions.append(written(problem, [*steps, f"Answer: {total + c}"], k))
     return store(made.parent / "by-hand", solutions)
@@ -121,6 +123,29 @@ def labelled(made, by_hand, tiny_folder):
     folder = made.parent / "labels"
     label.main(words("label", made, folder, tiny_folder, "--solutions", str(by_hand), *SMALL))
     return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """sample or label: how to start it, what it writes, and what it has written undisturbed."""
+
+    name: str
+    main: Callable[[list[str]], None]
+    record: type
+    whole: Path
+    options: tuple[str, ...]
+    tiny_folder: Path
+
+    def words(self, problems_folder, output, *more):
+        return words(self.name, problems_folder, output, self.tiny_folder, *self.options, *more)
+
+
+@pytest.fixture(params=["sample", "label"])
+def job(request, by_hand, sampled, labelled, tiny_folder):
+    if request.param == "sample":
+        return Job("sample", sample.main, Solution, sampled, (), tiny_folder)
+    options = ("--solutions", str(by_hand), *SMALL)
+    return Job("label", label.main, LabelledSolution, labelled, options, tiny_folder)
 
 
 def test_problems_are_made_once_and_again_the_same(made, tmp_path, capsys):
@@ -279,21 +304,15 @@ def test_a_problem_that_occurs_twice_is_an_error(made, tiny_folder, tmp_path):
         sample.main(words("sample", double, tmp_path / "out", tiny_folder))
 
 
-@pytest.mark.parametrize("job", ["sample", "label"])
-def test_other_settings_or_inputs_are_refused_where_the_output_lies(
-    job, made, by_hand, sampled, labelled, tiny_folder, tmp_path
-):
-    main, out = {"sample": (sample.main, sampled), "label": (label.main, labelled)}[job]
-    more = ("--solutions", str(by_hand), *SMALL) if job == "label" else ()
-    before = data(out)
+def test_other_settings_or_inputs_are_refused_where_the_output_lies(job, made, tmp_path):
+    before = data(job.whole)
     with pytest.raises(StoreError, match="seed was 0, now 1"):
-        main(words(job, made, out, tiny_folder, *more, "--seed", "1"))
-    other = store(tmp_path / "fewer", rows(made, Problem)[:-1])
-    if job == "sample":
-        with pytest.raises(StoreError, match="another inputs"):
-            main(words(job, other, out, tiny_folder, *more))
-    main(words(job, made, out, tiny_folder, *more))
-    assert data(out) == before
+        job.main(job.words(made, job.whole, "--seed", "1"))
+    reordered = store(tmp_path / "reordered", rows(made, Problem)[::-1])
+    with pytest.raises(StoreError, match="another inputs"):
+        job.main(job.words(reordered, job.whole))
+    job.main(job.words(made, job.whole))
+    assert data(job.whole) == before
 
 
 class Killed(Exception):
@@ -314,74 +333,60 @@ def kill_after(monkeypatch, num_calls):
 
 
 @pytest.mark.parametrize("num_calls", [0, 1, 3, 6])
-@pytest.mark.parametrize("job", ["sample", "label"])
-def test_a_job_that_was_ended_goes_on_to_the_same_records(
-    job, num_calls, made, by_hand, sampled, labelled, tiny_folder, tmp_path
-):
-    main, whole = {"sample": (sample.main, sampled), "label": (label.main, labelled)}[job]
-    more = ("--solutions", str(by_hand), *SMALL) if job == "label" else ()
-    command = words(job, made, tmp_path, tiny_folder, *more)
+def test_a_job_that_was_ended_goes_on_to_the_same_records(job, num_calls, made, tmp_path):
+    command = job.words(made, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         kill_after(patch, num_calls)
         with pytest.raises(Killed):
-            main(command)
-    cls = Solution if job == "sample" else LabelledSolution
+            job.main(command)
     with pytest.raises(StoreError, match="not finished"):
-        rows(tmp_path, cls)
-    main(command)
-    assert data(tmp_path) == data(whole)
-    assert counts(tmp_path) == counts(whole)
+        rows(tmp_path, job.record)
+    job.main(command)
+    assert data(tmp_path) == data(job.whole)
+    assert counts(tmp_path) == counts(job.whole)
 
 
 def finished_batches(folder):
     return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.journal"))
 
 
-@pytest.mark.parametrize("job", ["sample", "label"])
-def test_a_killed_process_goes_on_to_the_same_records(job, made, by_hand, tiny_folder, tmp_path):
-    main = {"sample": sample.main, "label": label.main}[job]
-    more = ("--solutions", str(by_hand), *SMALL) if job == "label" else ()
-    more += ("--problems_per_batch", "1", "--sampling.max_tokens", "40")
+def test_a_killed_process_goes_on_to_the_same_records(job, made, tmp_path):
+    more = ("--problems_per_batch", "1", "--sampling.max_tokens", "40")
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = words(job, made, killed, tiny_folder, *more)
+    command = job.words(made, killed, *more)
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(
-        [sys.executable, "-m", f"data_gen.{job}", *command],
+        [sys.executable, "-m", f"data_gen.{job.name}", *command],
         cwd=CHECKOUT,
         env=environment,
         stdout=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while finished_batches(killed) < 2 and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert 2 <= finished_batches(killed) < 14
-    main(command)
-    main(words(job, made, whole, tiny_folder, *more))
+    job.main(command)
+    job.main(job.words(made, whole, *more))
     assert data(killed) == data(whole)
     assert counts(killed) == counts(whole)
 
 
-@pytest.mark.parametrize("job", ["sample", "label"])
-def test_shards_together_give_what_one_run_gives(job, made, by_hand, tiny_folder, tmp_path):
-    main = {"sample": sample.main, "label": label.main}[job]
-    cls = {"sample": Solution, "label": LabelledSolution}[job]
-    more = ("--solutions", str(by_hand), *SMALL) if job == "label" else ()
+def test_shards_together_give_what_one_run_gives(job, made, tmp_path):
     # Greedy: the shards have seeds of their own.
-    more += ("--sampling.temperature", "0")
-    main(words(job, made, tmp_path / "one", tiny_folder, *more))
+    more = ("--sampling.temperature", "0")
+    job.main(job.words(made, tmp_path / "one", *more))
     for index in (2, 0, 1):
-        main(words(job, made, tmp_path / "three", tiny_folder, *more, "--shard", f"{index}/3"))
-    one = {row.id: row for row in rows(tmp_path / "one", cls)}
-    three = {row.id: row for row in unique(read_records(tmp_path / "three", cls), "here")}
+        job.main(job.words(made, tmp_path / "three", *more, "--shard", f"{index}/3"))
+    one = {row.id: row for row in rows(tmp_path / "one", job.record)}
+    three = {row.id: row for row in unique(read_records(tmp_path / "three", job.record), "here")}
     assert set(one) == set(three)
     assert counts(tmp_path / "one") == counts(tmp_path / "three")
-    if job == "sample":
-        assert {id: row.steps for id, row in one.items()} == {
-            id: row.steps for id, row in three.items()
-        }
+    if job.name == "sample":
+        texts = [{id: row.steps for id, row in rows.items()} for rows in (one, three)]
+        assert texts[0] == texts[1]
     else:
         assert one == three
 

@@ -136,7 +136,7 @@ def test_counts_are_conserved_and_costs_add_up_over_a_resume(tmp_path):
 def test_a_job_that_loses_records_is_told_so(tmp_path):
     writer = open_store(tmp_path)
     writer.append("all", [problem(0)], num_in=2)
-    with pytest.raises(StoreError, match="2 in, but 1 out and {} skipped"):
+    with pytest.raises(StoreError, match=r"2 in, but 1 out and {} skipped"):
         writer.summary()
 
 

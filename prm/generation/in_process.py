@@ -194,7 +194,7 @@ class TransformersGenerator:
         if row.ids[-1] in self._ends:
             row.finish_reason = "stop"
         elif params.stop:
-            # A token is a byte at least; one more, as some tokenizers strip the first token's blank.
+            # A token is a byte at least; one more, as some tokenizers strip the first's blank.
             longest = max(len(stop.encode()) for stop in params.stop) + 1
             tail = self.tokenizer.decode(row.ids[-max(_TAIL_TOKENS, longest) :])
             if any(stop in tail for stop in params.stop):
