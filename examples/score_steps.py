@@ -1,4 +1,4 @@
-"""Score the steps of two solutions: python examples/score_steps.py runs/quickstart/published/prm."""
+"""Score two solutions: python examples/score_steps.py runs/quickstart/published/prm."""
 
 import sys
 

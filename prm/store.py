@@ -14,6 +14,7 @@ the same records.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import hashlib
@@ -87,7 +88,6 @@ class StoreWriter:
         self._data = self.folder / f"{self.shard.stem}.jsonl"
         self._journal = self.folder / f"{self.shard.stem}.journal"
         self._manifest = self.folder / f"{self.shard.stem}.json"
-        self._lock = self._take_lock()
         self._identity = {"job": job, "config_hash": config_hash, "inputs": inputs or {}}
         self._config = config
         self.num_in = 0
@@ -95,12 +95,16 @@ class StoreWriter:
         self.ledger = Ledger()
         self.notes: dict[str, Any] = {}
         self._begun = time.monotonic()
-        self.is_done, self._past = self._check_manifest()
         self._batches: dict[str, int] = {}
-        self._recover()
-        if not self._manifest.exists():
-            # The settings guard the first batch too: a job may be killed in the middle of it.
-            self._write_manifest("running")
+        self._lock = self._take_lock()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._lock.close)
+            self.is_done, self._past = self._check_manifest()
+            self._recover()
+            if not self._manifest.exists():
+                # The settings guard the first batch too: a job may be killed in the middle of it.
+                self._write_manifest("running")
+            undo.pop_all()
 
     def __enter__(self) -> StoreWriter:
         """Return the writer."""
@@ -170,6 +174,7 @@ class StoreWriter:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            file.close()
             raise StoreError(
                 f"{self.folder}: another process is writing {self.shard.stem}; wait for it or "
                 "stop it first"

@@ -31,6 +31,7 @@ from prm.records import (
 )
 from prm.report.terminal import show_choice, show_evaluation
 from prm.scoring import Scorer
+from prm.scoring.spec import load_spec
 from prm.store import StoreWriter, read_json
 from tests.tiny import tiny_model_folder, tiny_scorer_folder
 
@@ -91,8 +92,8 @@ def samples_of(one, number):
     return [solution(one, k, steps, -1.0 - (7 * k + number) % 5) for k, steps in enumerate(texts)]
 
 
-# A blank line between steps stays with the step before: the separator is inside, no score.
-UNREADABLE_STEP = "Step 1: 2 + 3 = 5\n"
+# The separator is inside: no scorer can say where this step ends.
+UNREADABLE_STEP = "Step 1: 2 + 3\n= 5"
 
 
 def everything():
@@ -287,7 +288,12 @@ def test_the_choice_is_the_best_of_ours_on_selection(material, chosen):
     assert len(rivals) == 4
     assert chosen.rival == max(rivals, key=lambda name: chosen.accuracy[name])
     assert chosen.split == "selection"
-    assert read_json(Path(material.output) / "choice.json") == dataclasses.asdict(chosen)
+    assert read_json(Path(material.output) / "choice.json") == plain(chosen)
+
+
+def plain(value):
+    """A dataclass as JSON has it."""
+    return json.loads(json.dumps(dataclasses.asdict(value)))
 
 
 def first_error_f1(pairs):
@@ -317,11 +323,11 @@ def test_the_threshold_is_the_best_on_selection_and_used_as_it_is_on_test(
     folder = material.prms[0]
     scores = [x for _, _, rows in direct_scores(folder, "selection") for row in rows for x in row]
     best = max(first_error_f1(predictions(folder, "selection", t)) for t in [0.0, *scores, 1.1])
-    own = first_error_f1(predictions(folder, "selection", chosen.threshold))
+    own = first_error_f1(predictions(folder, "selection", chosen.thresholds[0]))
     assert own == pytest.approx(best, abs=1e-9)
-    assert measured.threshold == chosen.threshold
+    assert measured.threshold == chosen.thresholds[0]
     (row,) = [row for row in measured.step_metrics[0].rows if row.scorer == "PRM"]
-    expected = first_error_f1(predictions(folder, "test", chosen.threshold))
+    expected = first_error_f1(predictions(folder, "test", chosen.thresholds[0]))
     assert row.first_error_f1.value == pytest.approx(expected, abs=1e-9)
 
 
@@ -368,7 +374,9 @@ def test_costs_count_a_prompt_once_and_shared_prefixes_once(material, measured):
 
 
 def test_what_is_written_is_read_back(material, measured):
-    assert read_evaluation(Path(material.output) / "evaluation.json") == measured
+    found = read_evaluation(Path(material.output) / "evaluation.json")
+    assert plain(found) == plain(measured)
+    assert dataclasses.replace(found, choice={}) == dataclasses.replace(measured, choice={})
 
 
 def test_an_evaluation_that_is_none_is_refused(tmp_path):
@@ -396,7 +404,7 @@ def copied(material, measured, tmp_path):
 def test_the_choice_is_never_fitted_on_test(material, chosen, copied):
     """Another choice is used as it stands, however it does on test; the file stays as it was."""
     other = dataclasses.replace(
-        chosen, method="weighted_vote:prm-last", rival="majority", threshold=0.123456
+        chosen, method="weighted_vote:prm-last", rival="majority", thresholds=(0.123456, 0.5)
     )
     path = copied / "choice.json"
     path.write_text(json.dumps(dataclasses.asdict(other)))
@@ -622,11 +630,11 @@ def test_calibration_counts_prefixes_with_enough_trials_once():
     scores = dict(zip(names, [[0.75, 0.5], [0.75, 0.0], None], strict=True))
     # Six trials or more: a (score 3/4, rate 6/8) and a c (0, 0/8): no error at all.
     found = calibration(scores, 6)
-    assert sum(one.num_steps for one in found.bins) == 2
+    assert sum(one.count for one in found.bins) == 2
     assert found.ece == pytest.approx(0.0, abs=1e-9)
     # Two or more: a b (1/2 against 2/2) too. One of three steps is off by one half.
     found = calibration(scores, 2)
-    assert sum(one.num_steps for one in found.bins) == 3
+    assert sum(one.count for one in found.bins) == 3
     assert found.ece == pytest.approx(0.5 / 3)
 
 
@@ -647,7 +655,7 @@ def test_calibration_is_measured_on_selection(material, measured):
         (row.solution.problem_id, row.solution.steps[: one.step + 1])
         for row in rows for one in row.labels if one.trials >= 6
     }  # fmt: skip
-    assert sum(one.num_steps for one in measured.reliability.bins) == len(expected)
+    assert sum(one.count for one in measured.reliability.bins) == len(expected)
     assert measured.reliability.target == "success_rate"
 
 
@@ -696,7 +704,9 @@ def test_an_answer_that_cannot_be_checked_is_not_right(tmp_path):
     one = problem(0, "test")
     texts = [["Answer: 9"], ["Answer: nine"], ["Step 1: 2 + 3 = 5"], ["Answer: 8"]]
     solutions = [solution(one, k, steps) for k, steps in enumerate(texts)]
-    (group,) = read_samples(stored(tmp_path / "p", [one]), stored(tmp_path / "s", solutions), "test")
+    (group,) = read_samples(
+        stored(tmp_path / "p", [one]), stored(tmp_path / "s", solutions), "test"
+    )
     assert group.right == (True, False, False, False)
     assert group.answers == ["9", "nine", None, "8"]
     # An answer while operands are unused is a wrong step; stopping early is none.
@@ -707,15 +717,43 @@ def test_an_answer_that_cannot_be_checked_is_not_right(tmp_path):
 def test_samples_that_are_missing_are_named(material, tmp_path):
     with pytest.raises(RecordError, match="no problem has split 'dev'"):
         read_samples(material.problems, material.solutions, "dev")
-    problems, solutions = everything()
-    some = stored(tmp_path / "s", [s for s in solutions if s.problem_id != "p/test-2"])
-    with pytest.raises(RecordError, match="problem 'p/test-2' has no solution; sample it first"):
+    _, solutions = everything()
+    some = stored(tmp_path / "s", [s for s in solutions if not s.problem_id.startswith("p/test")])
+    with pytest.raises(RecordError, match="no solution of a test problem; sample them first"):
         read_samples(material.problems, some, "test")
 
 
-def test_too_few_samples_are_refused(material, tmp_path):
-    with pytest.raises(ConfigError, match="6 samples, fewer than n = 8"):
-        evaluate.run(changed(material, tmp_path, ns=[8], split="selection"))
+def test_a_sample_that_had_no_step_counts_as_one_without_an_answer(material, tmp_path):
+    """One problem has lost a right sample, another all of its samples."""
+    _, solutions = everything()
+    lost = [s for s in solutions if s.problem_id == "p/test-2" or s.id == "p/test-0#0"]
+    some = stored(tmp_path / "s", [s for s in solutions if s not in lost])
+    config = changed(material, tmp_path / "out", solutions=some, prms=material.prms[:1])
+    evaluate.run(dataclasses.replace(config, split="selection"))
+    result = evaluate.run(config)
+    # Right at random: 1/6, 2/6, none, 2/6. Whether any of all six is right: 1, 1, 0, 1.
+    assert accuracy(result, "random sample", 6) == pytest.approx(5 / 24)
+    assert accuracy(result, "pass@n (bound)", 6) == pytest.approx(3 / 4)
+    assert result.num_problems == 4
+
+
+def test_a_choice_of_other_models_is_refused(material, chosen, copied, tmp_path):
+    other = str(tiny_scorer_folder(tmp_path / "prm", seed=3))
+    with pytest.raises(ConfigError, match="the choice was made for the PRMs"):
+        evaluate.run(changed(material, copied, prms=[material.prms[0], other]))
+    assert chosen.models[0] != chosen.models[1]
+
+
+def test_scores_outlive_what_the_report_writes_into_the_spec(scored):
+    """The report writes aggregate and threshold into the published spec."""
+    first = scored.score()
+    name = mark(scored.file)
+    spec = load_spec(scored.folder)
+    dataclasses.replace(spec, aggregate="prod", threshold=0.1, chosen_on="x").save(scored.folder)
+    assert scored.score().scores[name][0] == 0.987654
+    dataclasses.replace(spec, template="{problem}\n").save(scored.folder)
+    assert scored.score().scores[name] != first.scores[name]
+    assert scored.score().scores[name][0] != 0.987654
 
 
 # Without truth, without labels, without likelihoods.
@@ -728,14 +766,12 @@ def test_other_problems_have_fewer_measures(material, tmp_path):
         material,
         tmp_path / "out",
         problems=stored(tmp_path / "p", [dataclasses.replace(p, meta={}) for p in problems]),
-        solutions=stored(
-            tmp_path / "s", [dataclasses.replace(s, logprob=None) for s in solutions]
-        ),
+        solutions=stored(tmp_path / "s", [dataclasses.replace(s, logprob=None) for s in solutions]),
         labelled=None,
         prms=material.prms[:1],
     )
     choice = evaluate.run(dataclasses.replace(config, split="selection"))
-    assert (choice.rival, choice.threshold) == ("majority", 0.5)
+    assert (choice.rival, choice.thresholds) == ("majority", (0.5,))
     result = evaluate.run(config)
     assert (result.step_metrics, result.solutions) == ((), ())
     assert (result.labels, result.reliability, result.critic) == (None, None, None)

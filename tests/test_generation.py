@@ -254,6 +254,17 @@ def test_the_end_token_ends_the_text_and_is_counted():
         assert TOKENIZER.eos_token_id not in ids_of(generation)[:-1]
 
 
+def test_every_end_token_of_the_model_ends_the_text():
+    model = model_of("llama")
+    third = greedy_text().text[2]
+    model.generation_config.eos_token_id = [
+        TOKENIZER.eos_token_id,
+        TOKENIZER.convert_tokens_to_ids(third),
+    ]
+    found = TransformersGenerator(model, TOKENIZER).generate([PROMPT], GREEDY, seed=0)[0][0]
+    assert (found.finish_reason, found.generated_tokens) == ("stop", 3)
+
+
 def test_alternatives_are_sorted_and_contain_the_greedy_token():
     params = dataclasses.replace(GREEDY, top_logprobs=5)
     for token in generator_of().generate([PROMPT], params, seed=0)[0][0].tokens:

@@ -170,7 +170,7 @@ def test_a_job_without_its_input_ends_with_a_message(module, tmp_path, monkeypat
     words = [word for name in JOBS[module] for word in (name, str(tmp_path / "nowhere"))]
     monkeypatch.setattr(sys, "argv", [module, *words, "--output", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as end:
-        runpy.run_module(module, run_name="__main__")
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     assert end.value.code == 1
     said = capsys.readouterr().err
     assert f"python -m {module}: StoreError: {tmp_path / 'nowhere'}: no records" in said

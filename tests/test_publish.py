@@ -304,11 +304,15 @@ def measured(accuracy):
     """Results with numbers that can be found again."""
     points = (MethodPoint(1, 0.5, 0.4, 0.6), MethodPoint(8, accuracy, accuracy - 0.1, 0.99))
     row = StepMetricsRow("PRM", Estimate(0.8125, 0.7, 0.9), None, None, None)
-    choice = {"aggregate": "prod", "threshold": 0.31, "split": "selection"}
+    choice = {"method": "best_of_n:prm-prod", "aggregate": "prod", "split": "selection",
+              "thresholds": [0.9, 0.31]}  # fmt: skip
     return Evaluation(
         split="test", num_problems=17, num_samples=8, choice=choice,
         methods=(MethodCurve("best-of-n by PRM (prod)", "ours", points),),
-        methods_by_seed={}, differences=(), chosen="best-of-n by PRM (prod)",
+        methods_by_seed={
+            "0": {"best_of_n:prm-prod": 0.111}, "1": {"best_of_n:prm-prod": accuracy + 0.02},
+        },
+        differences=(), chosen="best-of-n by PRM (prod)",
         references=("majority vote",), gap_closed=None, threshold=0.31,
         step_metrics=(StepMetrics("All problems", 17, (row,)),), reliability=None, labels=None,
         critic=None, solutions=(), tokens={}, seconds={},
@@ -317,16 +321,17 @@ def measured(accuracy):
 
 def test_measured_numbers_take_their_place_in_the_card(published):
     card = (published / "README.md").read_text()
-    spec = apply_choice(load_spec(published), measured(0.625).choice)
+    spec = apply_choice(load_spec(published), measured(0.625).choice, seed=1)
     assert (spec.aggregate, spec.threshold, spec.chosen_on) == ("prod", 0.31, "selection")
-    first = with_results(spec, card, measured(0.625))
+    first = with_results(spec, card, measured(0.625), seed=1)
     assert "| best-of-n by PRM (prod) | 0.625 | 0.525 to 0.990 |" in first
     assert "On 17 held-out problems, 8 samples each" in first
     assert "aggregate `prod` and threshold 0.310 were chosen on the `selection` split" in first
     assert "| PRM | all problems | 0.812 | not defined |" in first
+    assert "averages over 2 training seed(s); this one's best-of-n by PRM (prod): 0.645" in first
     assert "Not measured yet." not in first
     # Measured again, the new numbers replace the old ones; the rest of the card stays.
-    second = with_results(spec, first, measured(0.75))
+    second = with_results(spec, first, measured(0.75), seed=1)
     assert "| best-of-n by PRM (prod) | 0.750 |" in second
     assert "0.625" not in second
     before, after = card.split("Not measured yet.")

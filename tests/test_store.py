@@ -134,10 +134,12 @@ def test_counts_are_conserved_and_costs_add_up_over_a_resume(tmp_path):
 
 
 def test_a_job_that_loses_records_is_told_so(tmp_path):
-    writer = open_store(tmp_path)
-    writer.append("all", [problem(0)], num_in=2)
-    with pytest.raises(StoreError, match=r"2 in, but 1 out and {} skipped"):
-        writer.summary()
+    with (
+        pytest.raises(StoreError, match=r"2 in, but 1 out and {} skipped"),
+        open_store(tmp_path) as writer,
+    ):
+        writer.append("all", [problem(0)], num_in=2)
+    assert read_json(tmp_path / f"{STEM}.json")["state"] == "running"
 
 
 def test_a_store_of_other_settings_is_refused_and_the_setting_is_named(undisturbed):
@@ -147,9 +149,25 @@ def test_a_store_of_other_settings_is_refused_and_the_setting_is_named(undisturb
 
 
 def test_settings_are_guarded_before_the_first_batch_is_whole(tmp_path):
-    open_store(tmp_path)
+    with pytest.raises(KeyboardInterrupt), open_store(tmp_path):
+        raise KeyboardInterrupt
     with pytest.raises(StoreError, match="seed was 0, now 1"):
         open_store(tmp_path, config={"seed": 1, "n": 2}, config_hash="b")
+
+
+def test_a_shard_has_one_writer_at_a_time(tmp_path):
+    with open_store(tmp_path):
+        with pytest.raises(StoreError, match=f"another process is writing {STEM}"):
+            open_store(tmp_path)
+        with open_store(tmp_path, shard=Shard(1, 2)):
+            pass
+    run(tmp_path)
+
+
+def test_a_store_that_was_refused_is_not_held(undisturbed):
+    with pytest.raises(StoreError, match="another job"):
+        open_store(undisturbed, job="other")
+    run(undisturbed)
 
 
 def test_a_store_of_other_inputs_is_refused(undisturbed):

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 def show_choice(choice: Choice, folder: str) -> None:
     """What was fixed on the selection split."""
+    thresholds = ", ".join(f"{threshold:.3f}" for threshold in choice.thresholds)
     Console(soft_wrap=True, highlight=False).print(
         f"evaluate: on {choice.split} chosen: {choice.method} "
         f"(accuracy {choice.accuracy[choice.method]:.3f}, "
         f"majority {choice.accuracy['majority']:.3f}), rival {choice.rival} "
-        f"({choice.accuracy[choice.rival]:.3f}), thresholds {', '.join(f'{t:.3f}' for t in choice.thresholds)} -> {folder}"
+        f"({choice.accuracy[choice.rival]:.3f}), thresholds {thresholds} -> {folder}"
     )
 
 

@@ -90,7 +90,7 @@ class TrainPRMConfig:
     """Problems (with all their solutions) a process and forward pass."""
     gradient_accumulation: int = 1
     """Forward passes a step."""
-    row_tokens: int = 256
+    row_tokens: int = 128
     """Problems are packed into rows of this many tokens."""
     epochs: float = 2.0
     """Passes over the problems."""
