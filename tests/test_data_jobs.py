@@ -346,6 +346,21 @@ def test_a_job_that_was_ended_goes_on_to_the_same_records(job, num_calls, made, 
     assert counts(tmp_path) == counts(job.whole)
 
 
+def test_no_two_calls_of_the_generator_have_the_same_seed(job, made, tmp_path):
+    generate, seeds = TransformersGenerator.generate, []
+
+    def watched(self, prompts, params, *, seed):
+        seeds.append(seed)
+        return generate(self, prompts, params, seed=seed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransformersGenerator, "generate", watched)
+        for shard in ("0/2", "1/2"):
+            job.main(job.words(made, tmp_path, "--shard", shard))
+    # Seven batches in one shard, at least as many in two.
+    assert len(set(seeds)) == len(seeds) >= 7
+
+
 def finished_batches(folder):
     return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.journal"))
 

@@ -513,7 +513,7 @@ def test_an_evaluation_that_was_stopped_goes_on_with_its_files(material, measure
 
 def test_a_solution_that_cannot_be_encoded_scores_zero_and_the_run_goes_on(material, tmp_path):
     """Its answer is right, but nothing speaks for it: best-of-n takes any other answer."""
-    problems, solutions = everything()
+    _, solutions = everything()
     hit = "p/test-0#0"
     solutions = [
         dataclasses.replace(s, steps=(UNREADABLE_STEP, *s.steps[1:])) if s.id == hit else s
@@ -640,7 +640,7 @@ def test_calibration_counts_prefixes_with_enough_trials_once():
 
 def test_calibration_of_nothing_is_not_measured():
     names = [row.id for row in CALIBRATION]
-    assert calibration(dict.fromkeys(names, [0.5, 0.5]), 9) is None
+    assert calibration({name: [0.5, 0.5] for name in names}, 9) is None
     assert calibration(dict.fromkeys(names, None), 1) is None
 
 
@@ -781,7 +781,10 @@ def test_other_problems_have_fewer_measures(material, tmp_path):
 # What is shown.
 
 
-def test_the_terminal_shows_the_numbers_of_the_file(material, chosen, measured, capsys):
+def test_the_terminal_shows_the_numbers_of_the_file(
+    material, chosen, measured, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "160")  # wide enough that no line is folded
     show_choice(chosen, material.output)
     shown = capsys.readouterr().out
     assert f"chosen: {chosen.method} (accuracy {chosen.accuracy[chosen.method]:.3f}" in shown

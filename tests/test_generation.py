@@ -313,7 +313,7 @@ def chi_square(counts, probs):
 @pytest.mark.parametrize("seed", range(3))
 def test_tokens_are_drawn_with_their_probabilities(seed):
     probs = [0.4, 0.0, 0.25, 0.2, 0.1, 0.05, 0.0]
-    counts = draw(probs, 20_000, seed=seed)
+    counts = draw(probs, 200_000, seed=seed)
     assert counts[1] == counts[6] == 0
     # Four degrees of freedom: 18.5 is the 99.9th percentile.
     assert chi_square(counts, probs) < 18.5
@@ -321,7 +321,7 @@ def test_tokens_are_drawn_with_their_probabilities(seed):
 
 def test_the_nucleus_is_drawn_with_its_probabilities_and_nothing_else_is():
     # The nucleus at 0.6: 0.4 + 0.25 reaches it.
-    counts = draw([0.1, 0.25, 0.05, 0.4, 0.2], 20_000, top_p=0.6)
+    counts = draw([0.1, 0.25, 0.05, 0.4, 0.2], 200_000, top_p=0.6)
     assert set(counts) == {1, 3}
     expected = [0, 0.25 / 0.65, 0, 0.4 / 0.65, 0]
     # One degree of freedom: 10.8 is the 99.9th percentile.

@@ -220,6 +220,14 @@ def test_siblings_take_the_place_of_rollouts_under_early_stop_only():
     assert rows[0].labels[0].trials == 13
 
 
+def test_a_solution_is_no_continuation_of_itself_as_a_whole():
+    # The second goes on where the first has ended: the first says nothing of how one goes on.
+    pool = [solution(["Answer: 16"]), solution(["Answer: 16", "Answer: 17"], 1)]
+    rows = label(MathShepherdLabeler(), pool, Scripted([False] * 8))
+    assert rows[1].labels[0].evidence[0] == Evidence("siblings", 0, 1, "tiny")
+    assert [row.labels[0].hard for row in rows] == [True, False]
+
+
 def test_solutions_of_other_problems_are_no_siblings():
     other = dataclasses.replace(solution(RIGHT, 7), problem_id="tiny/9999")
     rollouts = Scripted([True] * 8, [True] * 8)

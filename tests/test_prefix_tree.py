@@ -7,6 +7,7 @@ are checked: a batch with one mistake in it must be found.
 """
 
 import dataclasses
+import itertools
 import math
 import random
 from types import SimpleNamespace
@@ -225,7 +226,7 @@ def test_rows_hold_whole_trees_up_to_their_limit_in_order():
     longer = [row for row in rows if len(row) > limit]
     assert [len(row) for row in longer] == [max(map(len, trees))]
     # Greedy: the first tree of a row did not fit into the row before.
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         first = after.tree_of.count(0)
         assert len(before) + first > limit
 
