@@ -83,12 +83,12 @@ def settings_of(folder, model):
         },
         "sample": {
             "generator": generator, "strategy": str(prompt), "problems_per_batch": 7,
-            "sampling": {"n": 4, "temperature": 1.0, "max_tokens": 64, "stop": ["\n\n"]},
+            "sampling": {"n": 4, "temperature": 0.9, "max_tokens": 64, "stop": ["\n\n"]},
         },
         "label": {
             "splits": ["train", "selection"], "exhaustive_splits": ["selection"],
             "completer": generator, "strategy": str(prompt), "problems_per_batch": 5,
-            "sampling": {"temperature": 1.0, "max_tokens": 56, "stop": ["\n\n"]},
+            "sampling": {"temperature": 0.9, "max_tokens": 56, "stop": ["\n\n"]},
             "labeler": {"num_rollouts": 6},
         },
         "critiques": {"split": "train", "max_position_share": 1.0, "batch_size": 1},
