@@ -11,7 +11,7 @@
 # The network interface between nodes.
 # export NCCL_SOCKET_IFNAME=ib0 GLOO_SOCKET_IFNAME=ib0
 
-# How the training jobs run: ddp.yaml (default), fsdp2.yaml or deepspeed_zero2.yaml.
+# How the training jobs run: ddp.yaml (default); for the critic also fsdp2.yaml or deepspeed_zero2.yaml.
 # export LAUNCH_CONFIG=configs/accelerate/fsdp2.yaml
 
 # Secrets come from your own environment or key store, never from a file in the checkout.
