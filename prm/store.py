@@ -173,11 +173,17 @@ class StoreWriter:
         file = (self.folder / f"{self.shard.stem}.lock").open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             file.close()
             raise StoreError(
                 f"{self.folder}: another process is writing {self.shard.stem}; wait for it or "
                 "stop it first"
+            ) from error
+        except OSError as error:
+            file.close()
+            raise StoreError(
+                f"{self.folder}: this file system cannot lock files ({error}); mount it with "
+                "flock, or write to another one"
             ) from error
         return file
 

@@ -199,7 +199,8 @@ def test_the_run_had_something_to_learn(runs):
     assert 0 < by_name["random sample"] < 1
     (row,) = [r for r in evaluation.step_metrics[0].rows if r.scorer == "PRM"]
     assert row.step_auc is not None
-    losses = [json.loads(x)["loss"] for x in (output / "prm-0/training_log.jsonl").open()]
+    log = (output / "prm-0" / "training_log.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in log]
     assert losses[-1] < losses[0]
 
 

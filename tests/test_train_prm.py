@@ -435,12 +435,29 @@ def test_two_processes_train_one_model(material, tmp_path):
     assert {"adapter", "head.safetensors", "golden.json", "DONE"} <= names
 
 
-def test_processes_that_do_not_know_of_each_other_are_refused(material, tmp_path):
-    """With --cpu accelerate starts two processes that would each train a model of its own."""
-    config = changed(material, tmp_path / "run", max_steps=4)
+def test_a_launcher_that_brings_up_fewer_processes_is_refused(material, tmp_path):
+    """With --cpu accelerate starts one process where its configuration says two, silently."""
+    config = changed(material, tmp_path / "run", expected_world_size=2)
     code, output = launch(config, "--cpu", "-m", "prm.training.train_prm")
     assert code != 0
-    assert "the launcher started 2 processes (WORLD_SIZE), 1 train together" in " ".join(
-        output.split()
-    )
-    assert not (tmp_path / "run" / "DONE").exists()
+    assert "TrainingError: expected_world_size is 2, but 1 processes train together" in output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_launcher_that_would_autocast_is_refused(material, tmp_path, monkeypatch, precision):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+    with pytest.raises(TrainingError, match=f"mixed_precision: {precision}"):
+        train(changed(material, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_killed_behind_its_last_checkpoint_is_only_saved(trained, material, tmp_path):
+    """All steps are done, but nothing is saved: they are not trained again."""
+    folder = Path(shutil.copytree(trained, tmp_path / "run"))
+    for name in ("DONE", "golden.json", "prm_spec.json", "head.safetensors"):
+        (folder / name).unlink()
+    shutil.rmtree(folder / "adapter")
+    before = (folder / "training_log.jsonl").read_bytes()
+    same_run(train(changed(material, folder)), trained)
+    assert (folder / "training_log.jsonl").read_bytes() == before
