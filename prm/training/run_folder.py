@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,18 @@ def train(trainer: Any, checkpoints: Path) -> None:
             trainer.state = state
             return
     trainer.train(resume_from_checkpoint=newest)
+
+
+def leave(num_processes: int) -> None:
+    """End a process of several at once, after all have met; a process of one goes on.
+
+    gloo's threads now and then abort an interpreter that is shutting down ("terminate called
+    without an active exception"), which would turn a finished run into a failed one.
+    """
+    if num_processes > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _is_whole(path: Path) -> bool:

@@ -47,6 +47,7 @@ from prm.training.run_folder import (
     check_precision,
     check_world_size,
     guard,
+    leave,
     train,
 )
 
@@ -161,6 +162,7 @@ def main(config: TrainCriticConfig) -> None:
         _finish(output, data, trainer, time.monotonic() - begun)
         say(f"{output}: finished after {trainer.state.global_step} steps")
     trainer.accelerator.wait_for_everyone()
+    leave(arguments.world_size)
 
 
 def _arguments(config: TrainCriticConfig) -> SFTConfig:

@@ -43,7 +43,7 @@ from prm.store import content_hash, write_json
 from prm.training.callbacks import LogWriter
 from prm.training.loss import binomial_loss, language_loss, tokens_of
 from prm.training.prm_data import Collator, Labels, PRMData, read_examples
-from prm.training.run_folder import check_precision, check_world_size, guard, train
+from prm.training.run_folder import check_precision, check_world_size, guard, leave, train
 
 COMMAND = "python -m prm.training.train_prm"
 _NUM_GOLDEN = 5
@@ -218,6 +218,7 @@ def main(argv: list[str] | None = None) -> None:
         _finish(trainer, output, data, time.monotonic() - begun)
         console.print(f"train_prm: finished after {trainer.state.global_step} steps -> {output}")
     trainer.accelerator.wait_for_everyone()
+    leave(arguments.world_size)
 
 
 def _spec(config: TrainPRMConfig) -> ScorerSpec:
