@@ -5,6 +5,7 @@ are right and wrong solutions and everything behind them has something to work o
 fresh folders give the same numbers; so does one whose every job was killed in its middle.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -33,6 +34,7 @@ JOBS = (
     "publish", "select", "test", "report",
 )  # fmt: skip
 HIGH = 5  # operands from 1 to 5
+TIME_LIMIT = 900  # seconds for a whole run, on a machine that is busy with other things
 
 
 def written_solution(source, slips=0.2):
@@ -103,25 +105,42 @@ def settings_of(folder, model):
     return folder
 
 
-def start(configs, output, *words):
-    """The pipeline in a process group of its own, one thread a process."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "data_gen.pipeline", "--configs", str(configs),
-         "--output", str(output), *words],
-        cwd=CHECKOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )  # fmt: skip
+class Started:
+    """The pipeline in a process group of its own, one thread a process, its output in a file."""
 
+    def __init__(self, configs, output, *words):
+        # A pipe that nobody reads would fill and stop the process.
+        self.log = output.with_name(f"{output.name}.log")
+        command = [sys.executable, "-m", "data_gen.pipeline", "--configs", str(configs)]
+        with self.log.open("w") as file:
+            self.process = subprocess.Popen(
+                [*command, "--output", str(output), *words],
+                cwd=CHECKOUT,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
-def finished(process):
-    """What a run that ended well has said."""
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    return output
+    def ended(self):
+        """The exit code and what was said."""
+        try:
+            self.process.wait(TIME_LIMIT)
+        finally:
+            self.kill()
+        return self.process.returncode, self.log.read_text()
+
+    def finished(self):
+        """What a run that ended well has said."""
+        code, said = self.ended()
+        assert code == 0, said
+        return said
+
+    def kill(self):
+        """End all processes of the group, if there still are any."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +154,8 @@ def runs(configs, tmp_path_factory):
     """Two undisturbed runs in fresh folders, and what the first one said."""
     folder = tmp_path_factory.mktemp("runs")
     outputs = [folder / "first", folder / "second"]
-    processes = [start(configs, output) for output in outputs]
-    said = [finished(process) for process in processes]
+    started = [Started(configs, output) for output in outputs]
+    said = [one.finished() for one in started]
     return *outputs, said[0]
 
 
@@ -242,7 +261,7 @@ def test_two_runs_in_fresh_folders_give_the_same_numbers(runs):
 def test_a_second_start_keeps_what_is_done(configs, runs):
     output, *_ = runs
     before = contents(output), numbers(output)
-    said = finished(start(configs, output))
+    said = Started(configs, output).finished()
     for job in JOBS[:-1]:
         assert f"{job}: done already" in said
     assert (contents(output), numbers(output)) == before
@@ -265,12 +284,14 @@ MIDDLE = {
 
 def killed_in(job, configs, output):
     """Start the pipeline and kill all its processes while ``job`` is in its middle."""
-    process = start(configs, output)
-    while not list(output.glob(MIDDLE[job])):
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    started, limit = Started(configs, output), time.monotonic() + TIME_LIMIT
+    try:
+        while not list(output.glob(MIDDLE[job])):
+            assert started.process.poll() is None, started.log.read_text()
+            assert time.monotonic() < limit, started.log.read_text()
+            time.sleep(0.001)
+    finally:
+        started.kill()
     state = output / "pipeline.json"
     jobs = read_json(state)["jobs"] if state.exists() else {}
     assert not jobs.get(job, {}).get("done"), f"{job} ended before it was killed"
@@ -282,7 +303,7 @@ def test_a_run_whose_every_job_was_killed_gives_the_same_numbers(configs, runs, 
     output = tmp_path / "killed"
     for job in JOBS:
         killed_in(job, configs, output)
-    said = finished(start(configs, output))
+    said = Started(configs, output).finished()
     assert "Traceback" not in said
     assert numbers(output) == numbers(first)
     assert contents(output) == contents(first)
@@ -331,9 +352,8 @@ def test_wrong_words_end_with_the_usage(words, capsys):
 
 def test_a_job_that_fails_ends_the_pipeline_with_how_to_go_on(small, tmp_path):
     (small / "problems.yaml").write_text("colour: red\n")
-    process = start(small, tmp_path / "out")
-    said, _ = process.communicate()
-    assert process.returncode == 1
+    code, said = Started(small, tmp_path / "out").ended()
+    assert code == 1
     assert "colour" in said
     assert "job problems ended with exit code 2" in said
     assert f"-m data_gen.pipeline --configs {small} --output {tmp_path / 'out'}" in said
@@ -341,18 +361,17 @@ def test_a_job_that_fails_ends_the_pipeline_with_how_to_go_on(small, tmp_path):
     assert not read_json(tmp_path / "out" / "pipeline.json")["jobs"]["problems"]["done"]
     # Mended, the same command goes on.
     (small / "problems.yaml").write_text("sizes: {train: 2}\n")
-    said = finished(start(small, tmp_path / "out", "--until", "problems"))
+    said = Started(small, tmp_path / "out", "--until", "problems").finished()
     assert "in 2 = out 2 + skipped 0" in said
-    assert "done already" in finished(start(small, tmp_path / "out", "--until", "problems"))
+    assert "done already" in Started(small, tmp_path / "out", "--until", "problems").finished()
 
 
 def test_changed_settings_run_the_job_again(small, tmp_path):
     """The store refuses to mix: what was made with other settings is not added to."""
-    finished(start(small, tmp_path / "out", "--until", "problems"))
+    Started(small, tmp_path / "out", "--until", "problems").finished()
     (small / "problems.yaml").write_text("sizes: {train: 2}\n")
-    process = start(small, tmp_path / "out", "--until", "problems")
-    said, _ = process.communicate()
-    assert process.returncode == 1
+    code, said = Started(small, tmp_path / "out", "--until", "problems").ended()
+    assert code == 1
     assert "was written with another config_hash" in said
     assert "Traceback" not in said
 
