@@ -44,12 +44,18 @@ def parse(cls: type[C], command: str, doc: str | None, argv: Sequence[str] | Non
 
 
 def run(job: Callable[[], object], command: str) -> None:
-    """Call a job; an error of ours ends the process with code 1 and its message alone."""
+    """Call a job; an error of ours ends the process with code 1 and its message alone.
+
+    Ctrl-C ends it with code 130, without a traceback.
+    """
     try:
         job()
     except PRMError as error:
         sys.stderr.write(f"{command}: {type(error).__name__}: {error}\n")
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{command}: stopped; the same command goes on from here\n")
+        raise SystemExit(130) from None
 
 
 def load(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:

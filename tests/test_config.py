@@ -3,8 +3,10 @@ import json
 
 import pytest
 
+from prm import config
 from prm.config import fingerprint, load, operational, parse, resolved
 from prm.errors import ConfigError
+from prm.libraries import load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,3 +184,19 @@ def test_a_right_command_line_gives_the_settings(tmp_path):
     path.write_text("lr: 1e-4\n")
     config = parse(Settings, "job", None, ["--config", str(path), "--name", "a", "--steps", "3"])
     assert config == Settings("a", lr=1e-4, steps=3)
+
+
+def test_ctrl_c_ends_a_job_without_a_traceback(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stopped:
+        config.run(interrupted, "python -m data_gen.sample")
+    assert stopped.value.code == 130
+    assert "python -m data_gen.sample: stopped; the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "no-such-model"])
+def test_a_model_that_is_not_there_is_named(path):
+    with pytest.raises(ConfigError, match=f"model '{path}' cannot be loaded"):
+        load_tokenizer(path)

@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from prm.attention import check_plain_attention
 from prm.device import choose_device, choose_dtype
 from prm.errors import GenerationError
 from prm.generation import forked_attention
 from prm.generation.forked_attention import ForkedCache
+from prm.libraries import load_tokenizer
 from prm.protocols import Generation, SamplingParams, Token
 
 # A stop string is looked for in the text of this many last tokens, or more if it is longer.
@@ -72,13 +73,13 @@ class TransformersGenerator:
     ) -> TransformersGenerator:
         """Load a folder or a hub id."""
         where = choose_device(device)
+        tokenizer = load_tokenizer(path)
         model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=choose_dtype(dtype, where),
             use_safetensors=True,
             trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         name = os.path.basename(os.path.normpath(path))
         return cls(
             model.to(where),  # type: ignore[arg-type]

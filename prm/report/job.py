@@ -49,7 +49,8 @@ def run(config: ReportConfig) -> None:
     folder = Path(config.run)
     evaluation = read_evaluation(folder / "evaluation" / "evaluation.json")
     # In the order of the training seeds: prm, prm-1, prm-2.
-    for seed, card in enumerate(sorted(folder.glob("published/prm*/README.md"))):
+    found = folder.glob("published/prm*/README.md")
+    for seed, card in enumerate(sorted(found, key=lambda path: (len(str(path)), path))):
         _complete(card, evaluation, seed)
     critic = folder / "published" / "critic" / "README.md"
     if critic.exists():

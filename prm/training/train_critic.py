@@ -33,7 +33,7 @@ from prm.critic.dialect import Dialect
 from prm.device import choose_dtype
 from prm.errors import ConfigError, TrainingError
 from prm.generation.embedded import resolve_model
-from prm.libraries import quieten_libraries
+from prm.libraries import load_tokenizer, quieten_libraries
 from prm.store import content_hash, write_json
 from prm.training.callbacks import LearningCheck, LogWriter
 from prm.training.critic_data import (
@@ -144,7 +144,7 @@ def main(config: TrainCriticConfig) -> None:
         return
     set_seed(config.seed)
     dialect = Dialect.load(config.critiques)
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model(config.model))
+    tokenizer = load_tokenizer(resolve_model(config.model))
     data = _prepare(config, dialect, tokenizer, output, arguments)
     say(f"critiques: {data.summary}")
     trainer = _trainer(config, arguments, data, tokenizer)

@@ -27,13 +27,13 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 
 from prm import config as settings
 from prm.device import choose_dtype
 from prm.errors import ConfigError, TrainingError
 from prm.generation.embedded import resolve_model
-from prm.libraries import quieten_libraries
+from prm.libraries import load_tokenizer, quieten_libraries
 from prm.scoring.encoding import Encoder
 from prm.scoring.model import StepScoringModel, load_backbone, load_head, save_head
 from prm.scoring.prefix_tree import PADDING, TreeBatch
@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     set_seed(config.seed)
     base = resolve_model(config.model)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = load_tokenizer(base)
     spec = _spec(config)
     data = read_examples(
         config.labelled,
