@@ -62,7 +62,7 @@ class LabelConfig:
     problems_per_batch: int = 24
     """A batch is made, seeded and written whole."""
     seed: int = 0
-    """The same seed gives the same rollouts."""
+    """The same seed gives the same rollouts, for the same number of shards."""
     shard: str = operational("0/1")
     """Which part of the problems: i/n."""
 

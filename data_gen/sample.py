@@ -48,7 +48,7 @@ class SampleConfig:
     problems_per_batch: int = 16
     """A batch is made, seeded and written whole."""
     seed: int = 0
-    """The same seed gives the same solutions."""
+    """The same seed gives the same solutions, for the same number of shards."""
     shard: str = operational("0/1")
     """Which part of the problems: i/n."""
 
