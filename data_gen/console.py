@@ -19,6 +19,8 @@ from prm.store import StoreWriter
 
 T = TypeVar("T")
 console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 100  # a log file: our tables need 100 columns, rich would take 80
 
 
 def say(text: str) -> None:

@@ -18,12 +18,12 @@ from data_gen.arithmetic import is_held_out
 from data_gen.console import batches, finish, progress, say
 from data_gen.labelers import MathShepherdLabeler
 from data_gen.labelers.rollouts import GeneratorRollouts
-from data_gen.models import ModelConfig, load_generator, seed_of
-from data_gen.prompting import load_prompt
+from data_gen.models import ModelConfig, open_generator, seed_of
+from data_gen.prompting import load_strategy
 from prm.config import fingerprint, operational, parse, resolved, run
 from prm.errors import RecordError
 from prm.evaluation.step_truth import operand_pairs
-from prm.protocols import Generator, SamplingParams
+from prm.protocols import ChatGenerator, SamplingParams
 from prm.records import Problem, Solution, Verdict
 from prm.store import Shard, StoreWriter, content_hash, read_records, unique
 from prm.verifiers import get_verifier
@@ -48,7 +48,7 @@ class LabelConfig:
     completer: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     """The model that continues the prefixes."""
     strategy: str = "few_shot_arithmetic"
-    """Prompt of the rollouts."""
+    """Prompt of the rollouts: a name in data_gen/prompts, or the path of a .yaml file."""
     sampling: SamplingParams = dataclasses.field(
         default_factory=lambda: SamplingParams(max_tokens=56, stop=("\n\n",))
     )
@@ -117,19 +117,30 @@ def _label(
     writer: StoreWriter,
 ) -> None:
     """Label and write the batches."""
-    generator = load_generator(config.completer)
-    for index, groups in progress(todo, "label"):
-        begun = time.monotonic()
-        pool = [solution for group in groups for solution in group]
-        wanted, skipped = _select(config, pool, problems)
-        rollouts = _rollouts(config, generator, problems, index)
-        labelled = [
-            one
-            for labeler, part in _by_labeler(config, wanted, problems, generator.name)
-            for one in labeler.label(part, rollouts, check=_checker(problems))
-        ]
-        cost = dataclasses.replace(rollouts.ledger, seconds=time.monotonic() - begun)
-        writer.append(f"batch-{index}", labelled, num_in=len(pool), skipped=skipped, ledger=cost)
+    with open_generator(config.completer, config.output, writer.shard) as generator:
+        for index, groups in progress(todo, "label"):
+            _label_batch(config, index, groups, problems, generator, writer)
+
+
+def _label_batch(
+    config: LabelConfig,
+    index: int,
+    groups: list[list[Solution]],
+    problems: dict[str, Problem],
+    generator: ChatGenerator,
+    writer: StoreWriter,
+) -> None:
+    begun = time.monotonic()
+    pool = [solution for group in groups for solution in group]
+    wanted, skipped = _select(config, pool, problems)
+    rollouts = _rollouts(config, generator, problems, index)
+    labelled = [
+        one
+        for labeler, part in _by_labeler(config, wanted, problems, generator.name)
+        for one in labeler.label(part, rollouts, check=_checker(problems))
+    ]
+    cost = dataclasses.replace(rollouts.ledger, seconds=time.monotonic() - begun)
+    writer.append(f"batch-{index}", labelled, num_in=len(pool), skipped=skipped, ledger=cost)
 
 
 def _select(
@@ -166,12 +177,12 @@ def _by_labeler(
 
 
 def _rollouts(
-    config: LabelConfig, generator: Generator, problems: dict[str, Problem], index: int
+    config: LabelConfig, generator: ChatGenerator, problems: dict[str, Problem], index: int
 ) -> GeneratorRollouts:
     return GeneratorRollouts(
         generator,
         problems,
-        template=load_prompt(config.strategy),
+        strategy=load_strategy(config.strategy),
         params=config.sampling,
         answer_pattern=config.answer_pattern,
         seed=seed_of(config.seed, "label", config.shard, index),

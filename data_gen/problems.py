@@ -1,21 +1,28 @@
-"""Make the problems: seeded, split, with exact answers.
+"""Make the problems, or take them from public sets: split, with known answers, each once.
 
     python -m data_gen.problems --config configs/quickstart/problems.yaml
 
-Writes a store of `Problem`. Test and selection problems may have operand pairs that no training
-problem has; `meta.unseen_pair` tells.
+Writes a store of `Problem`. Arithmetic is seeded: test and selection problems may have operand
+pairs that no training problem has; `meta.unseen_pair` tells. Of a public set the test problems stay
+test problems, and the others are divided into train and selection by hash.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Iterator
 
 from data_gen.arithmetic import make_problems
 from data_gen.console import finish, say
+from data_gen.public_sets import SETS, part_names, read_part, statement_hash
 from prm.config import fingerprint, operational, parse, resolved, run
-from prm.store import StoreWriter
+from prm.errors import ConfigError
+from prm.records import Problem
+from prm.store import StoreWriter, content_hash, read_records, unique
 
 COMMAND = "python -m data_gen.problems"
+_ARITHMETIC = "arithmetic"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,20 +31,44 @@ class ProblemsConfig:
 
     output: str = operational("runs/quickstart/problems")
     """Folder of the store."""
+    sources: list[str] = dataclasses.field(default_factory=lambda: [_ARITHMETIC])
+    """Where the problems come from: arithmetic (made here), gsm8k and math (public sets, from the
+    hub or its cache), or a .jsonl file of problems as this job writes them."""
+    locations: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Read instead of the hub, by gsm8k/train, gsm8k/test, math/train, math/test: a .jsonl,
+    .jsonl.gz or .parquet file, or a folder like the hub's."""
+    selection_share: float = 0.05
+    """Public sets: the share of the training problems that become selection problems."""
     sizes: dict[str, int] = dataclasses.field(
         default_factory=lambda: {"train": 100, "selection": 50, "test": 60}
     )
-    """Problems in each split: train, selection, test."""
+    """Arithmetic: problems in each split: train, selection, test."""
     num_operands: list[int] = dataclasses.field(default_factory=lambda: [3])
-    """How many operands; each problem draws one of these counts."""
+    """Arithmetic: how many operands; each problem draws one of these counts."""
     low: int = 1
-    """Smallest operand."""
+    """Arithmetic: smallest operand."""
     high: int = 12
-    """Largest operand."""
+    """Arithmetic: largest operand."""
     operators: list[str] = dataclasses.field(default_factory=lambda: ["+"])
-    """Operators to draw from: + and -."""
+    """Arithmetic: operators to draw from: + and -."""
     seed: int = 0
-    """The same seed makes the same problems."""
+    """Arithmetic: the same seed makes the same problems."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without reading anything.
+
+        Raises:
+            ConfigError: an unknown source or part, or a share that is none.
+        """
+        known = (_ARITHMETIC, *SETS)
+        if unknown := [one for one in self.sources if one not in known and not _is_file(one)]:
+            raise ConfigError(f"sources: {unknown} are none of {known}, nor .jsonl files")
+        if len(set(self.sources)) < len(self.sources) or not self.sources:
+            raise ConfigError(f"sources: each once, and at least one; found {self.sources}")
+        if unknown := sorted(set(self.locations) - set(part_names())):
+            raise ConfigError(f"locations: {unknown} are none of {part_names()}")
+        if not 0 <= self.selection_share <= 1:
+            raise ConfigError(f"selection_share should be from 0 to 1, not {self.selection_share}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,20 +79,75 @@ def main(argv: list[str] | None = None) -> None:
         job="problems",
         config=resolved(config),
         config_hash=fingerprint(config),
+        inputs={one: content_hash(one) for one in config.sources if _is_file(one)},
     )
     with writer:
         if not writer.has("all"):
-            problems = make_problems(
-                config.sizes,
-                num_operands=config.num_operands,
-                low=config.low,
-                high=config.high,
-                operators=config.operators,
-                seed=config.seed,
-            )
-            writer.append("all", list(problems))
-    say(f"problems: {config.sizes}")
+            _make(config, writer)
+    splits = Counter(problem.split for problem in read_records(config.output, Problem))
+    say(f"problems: {dict(splits)}")
     finish("problems", writer)
+
+
+def _make(config: ProblemsConfig, writer: StoreWriter) -> None:
+    """Read all sources and write them in one batch."""
+    found: list[Problem] = []
+    skipped: Counter[str] = Counter()
+    for source in config.sources:
+        before, lost = len(found), 0
+        for one in _read(source, config):
+            if isinstance(one, Problem):
+                found.append(one)
+            else:
+                skipped[one] += 1
+                lost += 1
+        say(f"problems: {source}: {len(found) - before} with an answer, {lost} without")
+    kept = merge(found, skipped)
+    num_in = len(kept) + skipped.total()
+    writer.append("all", unique(kept, "problems"), num_in=num_in, skipped=skipped)
+
+
+def merge(found: list[Problem], skipped: Counter[str]) -> list[Problem]:
+    """Each statement once, in the order given; what is dropped is added to ``skipped``.
+
+    A test problem is kept as one: its copies among the training problems are dropped.
+    """
+    of_test = {statement_hash(one.statement) for one in found if one.split == "test"}
+    seen: set[str] = set()
+    kept = []
+    for problem in found:
+        key = statement_hash(problem.statement)
+        if problem.split != "test" and key in of_test:
+            skipped["copy_of_test_problem"] += 1
+        elif key in seen:
+            skipped["duplicate"] += 1
+        else:
+            seen.add(key)
+            kept.append(problem)
+    return kept
+
+
+def _read(source: str, config: ProblemsConfig) -> Iterator[Problem | str]:
+    """The problems of a source, and the reasons of rows that are none."""
+    if source == _ARITHMETIC:
+        yield from make_problems(
+            config.sizes,
+            num_operands=config.num_operands,
+            low=config.low,
+            high=config.high,
+            operators=config.operators,
+            seed=config.seed,
+        )
+    elif _is_file(source):
+        yield from read_records(source, Problem)
+    else:
+        for part in SETS[source]:
+            location = config.locations.get(part.name, "")
+            yield from read_part(part, location, config.selection_share)
+
+
+def _is_file(source: str) -> bool:
+    return source.endswith(".jsonl")
 
 
 if __name__ == "__main__":

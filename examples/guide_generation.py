@@ -8,7 +8,7 @@ and any object with `score_many` will do.
 
 import sys
 
-from data_gen.prompting import load_prompt, prompt_for
+from data_gen.prompting import load_strategy
 from prm.generation.embedded import embedded_model
 from prm.generation.in_process import TransformersGenerator
 from prm.protocols import SamplingParams
@@ -19,7 +19,7 @@ from prm.verifiers import extract_answer
 
 folder, problem = sys.argv[1:3]
 scorer = Scorer.from_pretrained(folder)
-template = load_prompt("few_shot_arithmetic")
+strategy = load_strategy("few_shot_arithmetic")
 
 
 def parse(text: str) -> tuple[list[str], str | None]:
@@ -35,7 +35,7 @@ result = best_of_n(
     n=8,
     aggregate=scorer.spec.aggregate,
     params=SamplingParams(temperature=0.8, max_tokens=64, stop=("\n\n",)),
-    prompt=lambda statement: prompt_for(template, statement),
+    prompt=strategy.render,
     parse=parse,
 )
 for i, candidate in enumerate(result.candidates):

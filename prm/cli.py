@@ -3,6 +3,7 @@
     prm publish  --config F     make self-describing folders of training runs
     prm evaluate --config F     measure them: first --split selection, then --split test
     prm report   --config F     report.html, a table, and the numbers into the model cards
+    prm cost     RUN            tokens and dollars for each solution, labelled step, right answer
 
 ``prm VERB --help`` explains every setting.
 """
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
         "publish": _publish,
         "evaluate": _evaluate,
         "report": _report,
+        "cost": _cost,
     }
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(f"{__doc__}\n")
@@ -60,6 +62,15 @@ def _report(argv: list[str]) -> None:
 
     config = settings.parse(job.ReportConfig, "prm report", job.__doc__, argv)
     job.run(config)
+
+
+def _cost(argv: list[str]) -> None:
+    from prm.report import cost
+
+    config = settings.parse(
+        cost.CostConfig, "prm cost", cost.__doc__, argv, positional=("run",), flags=("json",)
+    )
+    cost.run(config)
 
 
 if __name__ == "__main__":

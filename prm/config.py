@@ -8,6 +8,7 @@ lie beside the output; `fingerprint` of those that change the result guards a re
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -29,12 +30,23 @@ def operational(default: Any, **kwargs: Any) -> Any:
     return dataclasses.field(default=default, metadata={"operational": True}, **kwargs)
 
 
-def parse(cls: type[C], command: str, doc: str | None, argv: Sequence[str] | None = None) -> C:
+def parse(
+    cls: type[C],
+    command: str,
+    doc: str | None,
+    argv: Sequence[str] | None = None,
+    *,
+    positional: Sequence[str] = (),
+    flags: Sequence[str] = (),
+) -> C:
     """The settings from ``--config FILE`` and overrides; ``--help`` explains each.
+
+    ``positional`` are the required fields that are given as bare words, in their order;
+    ``flags`` the booleans, off by default, that ``--name`` alone turns on.
 
     Ends the process with exit code 2 and a message on wrong settings, as argparse does.
     """
-    parser = _parser(cls, command, doc)
+    parser = _parser(cls, command, doc, positional, flags)
     try:
         return _instantiate(cls, parser, parser.parse_args(argv))
     except (ConfigError, _argument_error()) as error:
@@ -93,22 +105,62 @@ def _scientific(config: Any) -> dict[str, Any]:
     return values
 
 
-def _parser(cls: type[Any], command: str, doc: str | None) -> Any:
+def _parser(
+    cls: type[Any],
+    command: str,
+    doc: str | None,
+    positional: Sequence[str] = (),
+    flags: Sequence[str] = (),
+) -> Any:
     jsonargparse = _jsonargparse()
+
+    class Help(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):  # type: ignore[misc, name-defined]
+        """Keep the lines of the description: they are commands, often."""
+
     parser = jsonargparse.ArgumentParser(
-        prog=command, description=doc, exit_on_error=False, parser_mode="yaml"
+        prog=command,
+        description=doc,
+        exit_on_error=False,
+        parser_mode="yaml",
+        formatter_class=Help,
     )
     parser.add_argument("--config", action="config", help="YAML file with the settings below.")
-    parser.add_class_arguments(cls, fail_untyped=True, instantiate=True)
+    parser.add_class_arguments(cls, fail_untyped=True, instantiate=True, skip={*positional, *flags})
+    hints, about = typing.get_type_hints(cls), _about(cls) if positional or flags else {}
+    for name in positional:
+        parser.add_argument(name, type=hints[name], help=about[name])
+    for name in flags:
+        yes = jsonargparse.ActionYesNo(yes_prefix="", no_prefix=None)
+        parser.add_argument(f"--{name}", action=yes, default=False, help=about[name])
     return parser
+
+
+def _about(cls: type[Any]) -> dict[str, str]:
+    """The string under each field."""
+    import docstring_parser  # comes with jsonargparse[signatures]
+
+    found = docstring_parser.parse_from_object(cls).params
+    return {field.arg_name: field.description or "" for field in found}
 
 
 def _instantiate(cls: type[C], parser: Any, values: Any) -> C:
     for name, hint in typing.get_type_hints(cls).items():
         if dataclasses.is_dataclass(hint) and not hasattr(values[name], "__dict__"):
             raise ConfigError(f"{name} should hold settings of its own, found {values[name]!r}")
-    done = parser.instantiate(values)
+    try:
+        done = parser.instantiate(values)
+    except ValueError as error:
+        # Of an error deep inside, jsonargparse makes a list of types with all the values.
+        raise _own_error(error) from None
     return cls(**{field.name: done[field.name] for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
+
+
+def _own_error(error: BaseException) -> BaseException:
+    """The error of ours that is behind another one; that one, if there is none."""
+    one: BaseException | None = error
+    while one is not None and not isinstance(one, ConfigError):
+        one = one.__cause__ or one.__context__
+    return one or error
 
 
 def _jsonargparse() -> Any:

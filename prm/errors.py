@@ -8,6 +8,7 @@
     +-- EncodingError    (ValueError)    a problem or solution that cannot be scored
     |   +-- TooLongError                 more tokens than the model or the setting allows
     +-- GenerationError  (RuntimeError)  a generator that could not do what it was asked
+    |   +-- BudgetError                  the next request might pass the budget: nothing was lost
     +-- TrainingError    (RuntimeError)  a run that must not go on (world size, NaN, no data)
     +-- MissingExtraError (ImportError)  an optional dependency is absent
 
@@ -45,6 +46,10 @@ class TooLongError(EncodingError):
 
 class GenerationError(PRMError, RuntimeError):
     """A generator could not do what it was asked."""
+
+
+class BudgetError(GenerationError):
+    """The budget leaves no room for the next request; what was done is kept."""
 
 
 class TrainingError(PRMError, RuntimeError):

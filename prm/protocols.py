@@ -32,6 +32,26 @@ class SamplingParams:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation; ``role`` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation to answer. ``prefix`` is how the answer begins: it is continued."""
+
+    messages: tuple[Message, ...]
+    prefix: str = ""
+
+
+Prompt = str | Chat
+"""A text to continue as it is, or a conversation to answer."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Token:
     """One generated token: its text, log-probability, and the likeliest alternatives."""
 
@@ -42,14 +62,19 @@ class Token:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Generation:
-    """One generated text. ``logprob`` sums its tokens' log-probabilities at temperature 1."""
+    """One generated text. ``logprob`` sums its tokens' log-probabilities at temperature 1.
+
+    ``finish_reason`` is "stop", "length" or "loop" (it repeated itself and was stopped;
+    ``saved_tokens`` is what the limit would still have allowed). None: the server told none.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     generated_tokens: int
-    logprob: float
+    logprob: float | None = None
     tokens: tuple[Token, ...] = ()
+    saved_tokens: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,6 +96,16 @@ class Generator(Protocol):
         self, prompts: Sequence[str], params: SamplingParams, *, seed: int
     ) -> list[list[Generation]]:
         """``params.n`` texts for each prompt, in order. The same call gives the same texts."""
+        ...
+
+
+class ChatGenerator(Generator, Protocol):
+    """A generator that answers conversations too."""
+
+    def generate(
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seed: int
+    ) -> list[list[Generation]]:
+        """As `Generator.generate`; a prompt is a text or a `Chat`."""
         ...
 
 

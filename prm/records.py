@@ -37,10 +37,29 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Usage:
-    """What a piece of generated text cost: tokens read and tokens written."""
+    """What a piece of generated text cost: tokens read and tokens written.
+
+    ``saved_tokens``: what the limit would still have allowed when the loop guard stopped it.
+    """
 
     prompt_tokens: int = 0
     generated_tokens: int = 0
+    saved_tokens: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trace:
+    """How the steps of a solution lie in the text that the model wrote.
+
+    The text is ``before + steps[0] + joints[0] + steps[1] + ... + after``
+    (`prm.traces.join_trace`). ``corrections`` are the indices of the steps in which the writer
+    takes something back or checks it ("Wait", "Let me recheck").
+    """
+
+    before: str = ""
+    joints: tuple[str, ...] = ()
+    after: str = ""
+    corrections: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,7 +67,10 @@ class Solution:
     """One sampled attempt at a problem, as steps that join back to the generated text.
 
     ``logprob`` is the sum of the log-probabilities of the generated tokens at temperature 1.
-    ``finish_reason`` is ``stop`` or ``length``; a cut-off solution is kept, the next job decides.
+    ``finish_reason`` is ``stop``, ``length`` or ``loop`` (it repeated itself and was stopped); a
+    cut-off solution is kept, the next job decides. ``strategy`` is the prompt's name and version.
+    ``trace`` is None where the steps are plain lines. ``parent`` is the solution that this one
+    refines, in round ``round``.
     """
 
     id: str
@@ -63,6 +85,9 @@ class Solution:
     logprob: float | None = None
     endpoint: str | None = None
     seed: int | None = None
+    trace: Trace | None = None
+    parent: str | None = None
+    round: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

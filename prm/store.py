@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -76,8 +77,11 @@ class StoreWriter:
         config_hash: str,
         inputs: dict[str, str] | None = None,
         shard: Shard | None = None,
+        remedy: str = "Choose another output folder, or delete this one.",
     ) -> None:
         """Open a shard; ``inputs`` maps the names of what is read to hashes of the contents.
+
+        ``remedy``: what to do when the shard was begun with others.
 
         Raises:
             StoreError: the shard was begun with other settings or inputs.
@@ -90,13 +94,14 @@ class StoreWriter:
         self._manifest = self.folder / f"{self.shard.stem}.json"
         self._identity = {"job": job, "config_hash": config_hash, "inputs": inputs or {}}
         self._config = config
+        self._remedy = remedy
         self.num_in = 0
         self.skipped: Counter[str] = Counter()
         self.ledger = Ledger()
         self.notes: dict[str, Any] = {}
         self._begun = time.monotonic()
         self._batches: dict[str, int] = {}
-        self._lock = self._take_lock()
+        self._lock = take_lock(self.folder, self.shard.stem)
         with contextlib.ExitStack() as undo:
             undo.callback(self._lock.close)
             self.is_done, self._past = self._check_manifest()
@@ -118,6 +123,11 @@ class StoreWriter:
                 self._write_manifest("done")
         finally:
             self._lock.close()
+
+    @property
+    def data_file(self) -> Path:
+        """The file with the shard's records."""
+        return self._data
 
     @property
     def num_rows(self) -> int:
@@ -168,35 +178,17 @@ class StoreWriter:
             f" ({reasons})" if reasons else ""
         )
 
-    def _take_lock(self) -> IO[str]:
-        """Hold the shard as long as this process lives, also when its parent was killed."""
-        file = (self.folder / f"{self.shard.stem}.lock").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise StoreError(
-                f"{self.folder}: another process is writing {self.shard.stem}; wait for it or "
-                "stop it first"
-            ) from error
-        except OSError as error:
-            file.close()
-            raise StoreError(
-                f"{self.folder}: this file system cannot lock files ({error}); mount it with "
-                "flock, or write to another one"
-            ) from error
-        return file
-
     def _check_manifest(self) -> tuple[bool, float]:
         if not self._manifest.exists():
             return False, 0.0
         old = read_json(self._manifest)
         for key, value in self._identity.items():
             if old.get(key) != value:
+                before, now = _changed(old.get(key), value)
                 raise StoreError(
-                    f"{self._manifest} was written with another {key} ({old.get(key)!r}, now "
-                    f"{value!r}). Settings that differ: {_differences(old, self._config)}. "
-                    "Choose another output folder, or delete this one."
+                    f"{self._manifest} was written with another {key} ({before!r}, now "
+                    f"{now!r}). Settings that differ: {_differences(old, self._config)}. "
+                    f"{self._remedy}"
                 )
         self.notes = old.get("notes", {})
         return old.get("state") == "done", float(old.get("seconds", 0.0))
@@ -240,6 +232,47 @@ class StoreWriter:
         write_json(self._manifest, manifest)
 
 
+def discard(folder: str | Path, shard: Shard) -> None:
+    """Delete a shard's records, so that they can be written anew.
+
+    Raises:
+        StoreError: another process is writing it.
+    """
+    where = Path(folder)
+    if not where.exists():
+        return
+    with take_lock(where, shard.stem):
+        # The manifest last: without it a journal would be taken for damage.
+        for suffix in (".journal", ".jsonl", ".json"):
+            (where / f"{shard.stem}{suffix}").unlink(missing_ok=True)
+
+
+def take_lock(folder: Path, stem: str, *, shared: bool = False) -> IO[str]:
+    """Hold ``{folder}/{stem}.lock`` as long as this process lives, also when its parent was killed.
+
+    ``shared``: beside others that do so too, against one who writes. Closing the file lets go.
+
+    Raises:
+        StoreError: another process holds it, or the file system has no locks.
+    """
+    # For reading and writing: NFS turns flock into locks that each need one of the two.
+    file = (folder / f"{stem}.lock").open("a+")
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise StoreError(
+            f"{folder}: another process is writing {stem}; wait for it or stop it first"
+        ) from error
+    except OSError as error:
+        file.close()
+        raise StoreError(
+            f"{folder}: this file system cannot lock files ({error}); mount it with "
+            "flock, or write to another one"
+        ) from error
+    return file
+
+
 def read_records(folder: str | Path, cls: type[R]) -> Iterator[R]:
     """All records of a store, shard by shard; also reads a single ``.jsonl`` file.
 
@@ -267,7 +300,9 @@ def content_hash(folder: str | Path) -> str:
     """A short hash of the records of a store (or file), independent of where it lies."""
     digest = hashlib.sha256()
     for path in _data_files(Path(folder)):
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
     return digest.hexdigest()[:16]
 
 
@@ -296,6 +331,34 @@ def unique(records: Iterable[R], where: str) -> list[R]:
             raise RecordError(f"{where}: id {record.id!r} occurs twice; ids must be unique")
         seen[record.id] = record
     return list(seen.values())
+
+
+def read_ids(folder: str | Path, cls: type[R]) -> Iterator[str]:
+    """The ids of all records, in 8 bytes of memory each.
+
+    Raises:
+        RecordError: when the last was given: an id occurs twice.
+    """
+    hashes = array("Q")
+    for record in read_records(folder, cls):
+        hashes.append(_hash(record.id))
+        yield record.id
+    repeated = _repeated(hashes)
+    if repeated is not None:
+        twice = next(r.id for r in read_records(folder, cls) if _hash(r.id) == repeated)
+        raise RecordError(f"{folder}: id {twice!r} occurs twice; ids must be unique")
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
+def _repeated(hashes: array[int]) -> int | None:
+    import numpy as np
+
+    ordered = np.sort(np.frombuffer(hashes, dtype=np.uint64)) if hashes else np.empty(0)
+    (places,) = np.nonzero(ordered[1:] == ordered[:-1])
+    return int(ordered[places[0]]) if len(places) else None
 
 
 def _data_files(folder: Path) -> list[Path]:
@@ -336,6 +399,14 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise StoreError(f"{path} is not readable JSON ({error}); delete the folder") from error
     return value
+
+
+def _changed(old: Any, new: Any) -> tuple[Any, Any]:
+    """The two; of mappings, the entries that differ."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return old, new
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return {k: old[k] for k in keys if k in old}, {k: new[k] for k in keys if k in new}
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from data_gen.arithmetic import evaluate, is_held_out, make_problems, state
-from data_gen.prompting import load_prompt
+from data_gen.prompting import load_strategy
 from prm.errors import ConfigError
 from prm.evaluation.step_truth import first_error, operand_pairs, problem_pairs
 from prm.store import unique
@@ -108,7 +108,7 @@ def test_a_split_that_does_not_exist_is_an_error_and_is_not_left_out():
 
 def shipped_examples():
     """(operands, steps) of each worked example of the shipped prompt."""
-    *examples, last = load_prompt("few_shot_arithmetic").split("\n\n")
+    *examples, last = load_strategy("few_shot_arithmetic").text.split("\n\n")
     assert last == "Problem: {problem}\n"
     for example in examples:
         statement, *steps = example.split("\n")

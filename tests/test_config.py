@@ -37,7 +37,7 @@ class Settings:
     """How many of each."""
     output: str = operational("runs")
     """Where the output goes."""
-    folders: list[str] = operational(list)  # noqa: RUF009
+    folders: list[str] = operational(list)
     """Where the input lies."""
 
     def __post_init__(self) -> None:

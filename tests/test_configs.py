@@ -8,8 +8,9 @@ import yaml
 from data_gen.critiques import CritiquesConfig
 from data_gen.label import LabelConfig
 from data_gen.pipeline import plan
+from data_gen.prefetch import PrefetchConfig
 from data_gen.problems import ProblemsConfig
-from data_gen.prompting import load_prompt
+from data_gen.prompting import load_strategy
 from data_gen.sample import SampleConfig
 from prm.config import fingerprint, load
 from prm.evaluation.evaluate import EvaluateConfig
@@ -32,6 +33,7 @@ CLASSES = {
 }
 PIPELINES = ["quickstart", "results", "qwq"]
 # On a cluster each job is started by itself, without the pipeline's arguments.
+ALONE_CLASSES = CLASSES | {"prefetch": PrefetchConfig}
 ALONE = sorted(set(CONFIGS.glob("qwq/*.yaml")) - set(CONFIGS.glob("qwq/pipeline.yaml")))
 
 
@@ -59,13 +61,14 @@ def test_every_job_of_a_pipeline_loads_its_settings(folder):
     assert loaded["critiques"].labelled == loaded["label"].output
     assert loaded["select"].split == "selection"
     assert loaded["test"].split == "test"
-    load_prompt(loaded["sample"].strategy)
-    load_prompt(loaded["label"].strategy)
+    assert all(load_strategy(name) for name in loaded["sample"].strategies)
+    load_strategy(loaded["label"].strategy)
 
 
 @pytest.mark.parametrize("folder", PIPELINES)
 def test_every_file_of_a_pipeline_is_read_by_a_job(folder):
-    used = {job.config for job in jobs(folder)} | {"pipeline.yaml", "smoke.yaml"}
+    used = {job.config for job in jobs(folder)}
+    used |= {"pipeline.yaml", "smoke.yaml", "prefetch.yaml"}
     found = {path.name for path in (CONFIGS / folder).glob("*.yaml")}
     assert found - used == set()
     assert {job.config for job in jobs(folder)} <= found
@@ -106,7 +109,7 @@ def test_one_sample_is_drawn_for_each_number_that_the_short_form_measures():
 
 @pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)
 def test_a_file_for_a_cluster_loads_by_itself(path):
-    assert type(load(CLASSES[path.stem], path)) is CLASSES[path.stem]
+    assert type(load(ALONE_CLASSES[path.stem], path)) is ALONE_CLASSES[path.stem]
 
 
 @pytest.mark.parametrize("name", ["problems", "sample", "label", "critiques", "train_critic"])

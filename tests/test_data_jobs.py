@@ -19,7 +19,7 @@ from data_gen import label, problems, sample
 from data_gen.arithmetic import is_held_out
 from data_gen.console import batches, progress
 from data_gen.models import ModelConfig, load_generator, seed_of
-from data_gen.prompting import load_prompt, prompt_for
+from data_gen.prompting import load_strategy
 from prm.errors import ConfigError, RecordError, StoreError
 from prm.generation.in_process import TransformersGenerator
 from prm.records import LabelledSolution, Problem, Solution
@@ -173,7 +173,7 @@ def test_every_problem_has_its_samples(made, sampled, tiny_folder):
         assert one.id == f"{one.problem_id}#{one.id.rpartition('#')[2]}"
         assert one.model == tiny_folder.name
         assert split_steps("\n".join(one.steps)) == list(one.steps)
-        assert one.sampling["n"] == NUM_SAMPLES
+        assert "n" not in one.sampling
         assert one.logprob < 0
         assert math.isfinite(one.logprob)
         assert 0 < one.usage.generated_tokens <= 12
@@ -183,7 +183,7 @@ def test_every_problem_has_its_samples(made, sampled, tiny_folder):
 
 def test_the_manifest_says_what_was_read_and_spent(made, sampled):
     [manifest] = read_manifests(sampled)
-    assert manifest["inputs"] == {"problems": content_hash(made)}
+    assert manifest["inputs"]["problems"] == content_hash(made)
     assert manifest["state"] == "done"
     solutions = rows(sampled, Solution)
     assert manifest["ledger"]["generated_tokens"] >= sum(
@@ -194,11 +194,12 @@ def test_the_manifest_says_what_was_read_and_spent(made, sampled):
 
 
 def test_the_prompt_of_a_sample_is_the_strategy_with_the_problem(made, sampled):
-    template = load_prompt("few_shot_arithmetic")
-    statements = {p.id: p.statement for p in rows(made, Problem)}
+    strategy = load_strategy("few_shot_arithmetic")
+    problem = {p.id: p for p in rows(made, Problem)}
     for one in rows(sampled, Solution):
         # One token a character.
-        assert one.usage.prompt_tokens == len(prompt_for(template, statements[one.problem_id]))
+        assert one.usage.prompt_tokens == len(strategy.render(problem[one.problem_id]))
+        assert one.strategy == strategy.id
 
 
 def test_a_text_without_any_step_is_skipped_and_counted(made, tiny_folder, tmp_path, capsys):
@@ -426,28 +427,6 @@ def test_every_part_of_a_job_has_a_seed_of_its_own_that_repeats():
     assert len(seeds) == 8
     assert seed_of(0, *names[0]) == seed_of(0, *names[0])
     assert all(0 <= seed < 2**63 for seed in seeds)
-
-
-def test_a_prompt_has_the_problem_in_its_slot_and_the_steps_behind_it(tmp_path):
-    path = tmp_path / "mine.txt"
-    path.write_text("Q: {problem}\nA:\n")
-    template = load_prompt(str(path))
-    assert prompt_for(template, "1 + 1?") == "Q: 1 + 1?\nA:\n"
-    assert prompt_for(template, "1 + 1?", ["a", "b"]) == "Q: 1 + 1?\nA:\na\nb\n"
-
-
-@pytest.mark.parametrize("text", ["no slot", "{problem} and {problem}"])
-def test_a_prompt_without_exactly_one_slot_is_refused(text, tmp_path):
-    path = tmp_path / "mine.txt"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match="exactly once"):
-        load_prompt(str(path))
-
-
-@pytest.mark.parametrize("name", ["few_shot", "absent.txt", ""])
-def test_an_unknown_strategy_is_refused_with_those_that_exist(name):
-    with pytest.raises(ConfigError, match=r"one of \['few_shot_arithmetic'\]"):
-        load_prompt(name)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])

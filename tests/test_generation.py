@@ -1,16 +1,18 @@
+import copy
 import dataclasses
 import math
 from collections import Counter
 
 import pytest
 import torch
+from tokenizers import processors
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from prm.device import choose_device, choose_dtype
 from prm.errors import GenerationError
 from prm.generation.forked_attention import ForkedCache
 from prm.generation.in_process import TransformersGenerator, _common_prefix, _sample
-from prm.protocols import SamplingParams
+from prm.protocols import Chat, Message, SamplingParams
 from tests.tiny import tiny_model, tiny_tokenizer
 
 # One token a character, without the critic's words: lengths are countable.
@@ -57,6 +59,24 @@ def model_of(family):
 
 def generator_of(family="llama", **kwargs):
     return TransformersGenerator(model_of(family), TOKENIZER, **kwargs)
+
+
+TEMPLATE = (
+    "<s>{% for one in messages %}[{{ one.role }}] {{ one.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+CHAT = Chat((Message("system", "Be brief."), Message("user", "Calculate 3 + 9.")))
+WRITTEN = "<s>[system] Be brief.\n[user] Calculate 3 + 9.\n[assistant] "
+
+
+def chat_generator():
+    """With a chat template, and a tokenizer that begins each text by itself with <s>."""
+    tokenizer = copy.deepcopy(TOKENIZER)
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    return TransformersGenerator(model_of("llama"), tokenizer)
 
 
 def plain_logprobs(model, prompt, continuation_ids):
@@ -290,6 +310,34 @@ def test_a_low_temperature_is_greedy():
     params = dataclasses.replace(SAMPLED, n=2, temperature=1e-4)
     group = generator_of().generate([PROMPT], params, seed=3)[0]
     assert [generation.text for generation in group] == [greedy_text(12).text] * 2
+
+
+@pytest.mark.parametrize("prefix", ["", "Step 1: 3 + 9 = 12\n"])
+def test_a_chat_is_answered_as_the_text_that_its_template_writes(prefix):
+    chat = dataclasses.replace(CHAT, prefix=prefix)
+    by_hand = generator_of().generate([WRITTEN + prefix], SAMPLED, seed=3)
+    assert chat_generator().generate([chat], SAMPLED, seed=3) == by_hand
+    # One token a character, and one for <s>: it is not set twice.
+    assert by_hand[0][0].prompt_tokens == len(WRITTEN + prefix) - len("<s>") + 1
+
+
+def test_chats_and_texts_are_answered_in_one_call():
+    generator = chat_generator()
+    # This tokenizer sets <s> before a text, but not before a chat.
+    mixed = generator.generate(["Calculate 3", CHAT, WRITTEN.removeprefix("<s>")], GREEDY, seed=0)
+    [alone] = generator.generate(["Calculate 3"], GREEDY, seed=0)
+    [chat] = generator.generate([CHAT], GREEDY, seed=0)
+    assert [[one.text for one in group] for group in mixed] == [
+        [one.text for one in group] for group in (alone, chat, chat)
+    ]
+    assert [group[0].prompt_tokens for group in mixed] == [
+        group[0].prompt_tokens for group in (alone, chat, chat)
+    ]
+
+
+def test_a_chat_needs_a_tokenizer_with_a_chat_template():
+    with pytest.raises(GenerationError, match="tokenizer of 'model' has no chat template"):
+        generator_of().generate([CHAT], GREEDY, seed=0)
 
 
 def test_an_empty_prompt_is_an_error_and_no_prompts_are_no_texts():

@@ -7,8 +7,9 @@ import pytest
 
 from data_gen.labelers import MathShepherdLabeler
 from data_gen.labelers.rollouts import GeneratorRollouts
+from data_gen.prompting import Strategy
 from prm.ledger import Ledger
-from prm.protocols import Generation, Rollout, SamplingParams
+from prm.protocols import Chat, Generation, Message, Rollout, SamplingParams
 from prm.records import Evidence, LabelledSolution, from_json, to_json
 from prm.steps import join_steps
 from prm.verifiers import check_integer
@@ -302,11 +303,14 @@ class Written:
         ]
 
 
-def rollouts_by(generator, seed=0):
+PLAIN = Strategy("plain", 1, "the problem", "text", text="Problem: {problem}\n")
+
+
+def rollouts_by(generator, seed=0, strategy=PLAIN):
     return GeneratorRollouts(
         generator,
         {PROBLEM.id: PROBLEM_OF_INTEGERS},
-        template="Problem: {problem}\n",
+        strategy=strategy,
         params=SamplingParams(max_tokens=8, stop=("\n\n",)),
         answer_pattern=r"^Answer: (.+)$",
         seed=seed,
@@ -328,6 +332,21 @@ def test_a_rollout_continues_the_steps_kept_and_is_judged_by_its_own_end():
     assert [one.correct for one in group] == [True, False, None, None]
     assert group[0].text == "Step 2: 12 + 4 = 16\nAnswer: 16"
     assert {one.num_tokens for one in group} == {7}
+
+
+def test_a_rollout_of_a_chat_goes_on_from_the_steps_kept():
+    class Answering(Written):
+        def generate(self, prompts, params, *, seed):
+            return super().generate([one.prefix for one in prompts], params, seed=seed)
+
+    generator = Answering("Answer: 16")
+    strategy = Strategy("chat", 1, "the problem", "chat", user="Solve: {problem}")
+    rollouts = rollouts_by(generator, strategy=strategy)
+    one, none = sample(rollouts, (solution(), 1, 1), (solution(), 0, 1))
+    assert [call[0] for call in generator.calls] == [["", f"{RIGHT[0]}\n"]]
+    assert [group[0].correct for group in (one, none)] == [True, True]
+    messages = (Message("user", f"Solve: {PROBLEM.statement}"),)
+    assert rollouts._prompt(solution(), 2) == Chat(messages, "\n".join(RIGHT[:2]) + "\n")
 
 
 def test_rollouts_come_back_in_the_order_of_the_requests():

@@ -70,8 +70,9 @@ def taught_model_folder(folder, num_steps=500):
 def settings_of(folder, model):
     """A folder of settings like configs/quickstart, smaller."""
     folder.mkdir()
-    prompt = folder / "plain.txt"
-    prompt.write_text("Problem: {problem}\n")
+    prompt = folder.with_name("plain.yaml")
+    plain = {"name": "plain", "version": 1, "about": "the problem", "kind": "text"}
+    prompt.write_text(yaml.safe_dump({**plain, "text": "Problem: {problem}\n"}))
     generator = {"model": model, "dtype": "float32", "device": "cpu"}
     training = {
         "model": model, "dtype": "float32", "device": "cpu", "report_to": "none",
@@ -84,7 +85,7 @@ def settings_of(folder, model):
             "num_operands": [3], "low": 1, "high": HIGH, "operators": ["+"], "seed": 0,
         },
         "sample": {
-            "generator": generator, "strategy": str(prompt), "problems_per_batch": 7,
+            "generator": generator, "strategies": {str(prompt): 1}, "problems_per_batch": 7,
             "sampling": {"n": 4, "temperature": 0.9, "max_tokens": 64, "stop": ["\n\n"]},
         },
         "label": {

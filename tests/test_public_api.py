@@ -97,7 +97,7 @@ def ended(words, capsys):
 def test_an_unknown_verb_ends_with_the_verbs_there_are(capsys):
     code, message = ended(["publsh"], capsys)
     assert code == 2
-    assert message == "prm: unknown verb 'publsh'; there are publish, evaluate, report\n"
+    assert message == "prm: unknown verb 'publsh'; there are publish, evaluate, report, cost\n"
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])

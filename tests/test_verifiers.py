@@ -1,7 +1,15 @@
+import re
+
 import pytest
 
 from prm.errors import ConfigError, RecordError
-from prm.verifiers import check_integer, extract_answer, get_verifier
+from prm.verifiers import (
+    check_integer,
+    check_math_answer,
+    extract_answer,
+    extract_boxed,
+    get_verifier,
+)
 
 PATTERN = r"^Answer: (.+)$"
 
@@ -52,7 +60,9 @@ def test_a_broken_reference_is_an_error_and_no_verdict(reference, answer):
 
 def test_verifiers_are_found_by_name():
     assert get_verifier("integer") is check_integer
-    with pytest.raises(ConfigError, match=r"'intger' is unknown; there are \['integer'\]"):
+    assert get_verifier("math_answer") is check_math_answer
+    known = re.escape("'intger' is unknown; there are ['integer', 'math_answer']")
+    with pytest.raises(ConfigError, match=known):
         get_verifier("intger")
 
 
@@ -73,3 +83,43 @@ def test_verifiers_are_found_by_name():
 )
 def test_the_final_answer_is_what_the_last_step_states(steps, answer):
     assert extract_answer(steps, PATTERN) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{12}.", "12"),
+        (r"\boxed{3}, no: \boxed{4}, that is all", "4"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{\left( 3, \frac{\pi}{2} \right)}", r"\left( 3, \frac{\pi}{2} \right)"),
+        (r"\boxed{\left\{ 1, 2 \right.} and on", r"\left\{ 1, 2 \right."),
+        (r"\boxed{\boxed{5}}", "5"),
+        (r"\boxed {7}", "7"),
+        (r"\fbox{7}", "7"),
+        ("\\boxed{\n7\n}", "7"),
+        (r"a } too many, \boxed{7}", "7"),
+        (r"a { too many, \boxed{7}", "7"),
+        (r"\boxed{7} and then \boxed{8", "7"),
+        (r"\boxed{7} I shall put it into \boxed{}.", "7"),
+        (r"row \\\boxed{7}", "7"),
+        (r"\\boxed{7}", None),
+        (r"\boxed{7", None),
+        (r"\boxed{}", None),
+        ("boxed{7}", None),
+        ("", None),
+    ],
+)
+def test_a_boxed_answer_is_the_last_box_that_is_closed_and_not_empty(text, answer):
+    assert extract_boxed(text) == answer
+
+
+def test_boxes_are_looked_for_in_all_steps():
+    steps = ["x is 3.", "Thus \\boxed{\n3\n}.", "I checked it."]
+    assert extract_answer(steps, "boxed") == "3"
+    assert extract_answer(["half of it: \\boxed{\\frac{1}", "{2}}"], "boxed") == "\\frac{1}\n{2}"
+    assert extract_answer([], "boxed") is None
+    assert extract_answer(["The answer is 3."], "boxed") is None
+
+
+def test_a_loop_of_open_boxes_takes_no_longer_than_its_length():
+    assert extract_boxed(r"\boxed{1} " + r"\boxed{" * 200_000) == "1"

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from data_gen.models import seed_of
-from data_gen.prompting import prompt_for
-from prm.ledger import Ledger
-from prm.protocols import Generation, Generator, Rollout, SamplingParams
+from data_gen.prompting import Strategy
+from prm.ledger import Ledger, Metered
+from prm.protocols import Chat, ChatGenerator, Generation, Prompt, Rollout, SamplingParams
 from prm.records import Problem, Solution
 from prm.steps import split_steps
 from prm.verifiers import extract_answer, get_verifier
@@ -20,18 +20,21 @@ class GeneratorRollouts:
 
     def __init__(
         self,
-        generator: Generator,
+        generator: ChatGenerator,
         problems: Mapping[str, Problem],
         *,
-        template: str,
+        strategy: Strategy,
         params: SamplingParams,
         answer_pattern: str,
         seed: int,
     ) -> None:
-        """``seed`` and the number of the call seed the rollouts."""
+        """``seed`` and the number of the call seed the rollouts, but not the prompts.
+
+        So a problem's exemplars are the same in all batches.
+        """
         self.generator = generator
         self.problems = problems
-        self.template = template
+        self.strategy = strategy
         self.params = params
         self.answer_pattern = answer_pattern
         self.seed = seed
@@ -48,26 +51,25 @@ class GeneratorRollouts:
         results: list[list[Rollout]] = [[] for _ in requests]
         for count, indices in sorted(by_count.items()):
             # Prompts of like length side by side: less padding in the generator's batches.
-            indices.sort(key=lambda i: (requests[i][1], len(self._prompt(*requests[i][:2])), i))
+            indices.sort(key=lambda i: (requests[i][1], _length(self._prompt(*requests[i][:2])), i))
             texts = self._generate([self._prompt(*requests[i][:2]) for i in indices], count)
             for index, group in zip(indices, texts, strict=True):
                 solution = requests[index][0]
                 results[index] = [self._check(solution, text) for text in group]
         return results
 
-    def _prompt(self, solution: Solution, kept: int) -> str:
-        statement = self.problems[solution.problem_id].statement
-        return prompt_for(self.template, statement, solution.steps[:kept])
+    def _prompt(self, solution: Solution, kept: int) -> Prompt:
+        problem = self.problems[solution.problem_id]
+        return self.strategy.render(problem, steps=solution.steps[:kept])
 
-    def _generate(self, prompts: list[str], count: int) -> list[list[Generation]]:
+    def _generate(self, prompts: list[Prompt], count: int) -> list[list[Generation]]:
         params = dataclasses.replace(self.params, n=count)
         seed = seed_of(self.seed, "rollouts", self._calls)
         self._calls += 1
+        meter = self.generator if isinstance(self.generator, Metered) else None
+        before = meter.ledger if meter else Ledger()
         texts = self.generator.generate(prompts, params, seed=seed)
-        self.ledger += Ledger(
-            sum(group[0].prompt_tokens for group in texts),
-            sum(text.generated_tokens for group in texts for text in group),
-        )
+        self.ledger += meter.ledger - before if meter else _tokens(texts)
         return texts
 
     def _check(self, solution: Solution, text: Generation) -> Rollout:
@@ -76,3 +78,18 @@ class GeneratorRollouts:
         answer = extract_answer(steps, self.answer_pattern)
         verdict = get_verifier(problem.verifier)(answer, problem.reference_answer)
         return Rollout(verdict.label, text.generated_tokens, text.text)
+
+
+def _length(prompt: Prompt) -> int:
+    """Characters in all."""
+    if isinstance(prompt, Chat):
+        return sum(len(one.content) for one in prompt.messages) + len(prompt.prefix)
+    return len(prompt)
+
+
+def _tokens(texts: list[list[Generation]]) -> Ledger:
+    """Of a model in this process, which reads a prompt once for all its texts."""
+    return Ledger(
+        sum(group[0].prompt_tokens for group in texts),
+        sum(text.generated_tokens for group in texts for text in group),
+    )

@@ -22,7 +22,7 @@ from prm.errors import GenerationError
 from prm.generation import forked_attention
 from prm.generation.forked_attention import ForkedCache
 from prm.libraries import load_tokenizer
-from prm.protocols import Generation, SamplingParams, Token
+from prm.protocols import Chat, Generation, Prompt, SamplingParams, Token
 
 # A stop string is looked for in the text of this many last tokens, or more if it is longer.
 _TAIL_TOKENS = 12
@@ -90,9 +90,13 @@ class TransformersGenerator:
 
     @torch.inference_mode()
     def generate(
-        self, prompts: Sequence[str], params: SamplingParams, *, seed: int
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seed: int
     ) -> list[list[Generation]]:
-        """``params.n`` texts for each prompt, in order."""
+        """``params.n`` texts for each prompt, in order.
+
+        Raises:
+            GenerationError: a prompt is empty, or a `Chat` and the tokenizer has no chat template.
+        """
         if not prompts:
             return []
         ids = [self._encode(prompt) for prompt in prompts]
@@ -105,11 +109,29 @@ class TransformersGenerator:
             texts.extend(self._generate_chunk(chunk, num_shared, params, source))
         return texts
 
-    def _encode(self, prompt: str) -> list[int]:
-        ids: list[int] = self.tokenizer(prompt, add_special_tokens=True)["input_ids"]
+    def _encode(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, Chat):
+            # The chat template has written the special tokens.
+            encoded = self.tokenizer(self._written(prompt), add_special_tokens=False)
+        else:
+            encoded = self.tokenizer(prompt, add_special_tokens=True)
+        ids: list[int] = encoded["input_ids"]
         if not ids:
             raise GenerationError("an empty prompt cannot be continued; give the model some text")
         return ids
+
+    def _written(self, chat: Chat) -> str:
+        """The conversation as the text that the model continues."""
+        if not self.tokenizer.chat_template:
+            raise GenerationError(
+                f"the tokenizer of {self.name!r} has no chat template, so it cannot answer a "
+                "conversation; use a strategy of kind text, or a model made for chat"
+            )
+        turns = [dataclasses.asdict(message) for message in chat.messages]
+        text: str = self.tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, tokenize=False
+        )
+        return text + chat.prefix
 
     def _keep_prefix(self, ids: list[list[int]]) -> int:
         """Encode the tokens that all prompts begin with, once; returns their number."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from prm.errors import ConfigError
 from prm.protocols import Verifier
 from prm.verifiers.integer import check_integer
+from prm.verifiers.math_answer import check_math_answer
 
-_VERIFIERS: dict[str, Verifier] = {"integer": check_integer}
+_VERIFIERS: dict[str, Verifier] = {"integer": check_integer, "math_answer": check_math_answer}
 
 
 def get_verifier(name: str) -> Verifier:

@@ -1,0 +1,76 @@
+"""From a generated text to a `Solution`: steps, final answer, how it lies in the text."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from data_gen.drafts import Draft, solution_part
+from prm.generation.requests import Reply
+from prm.records import Solution, Trace, Usage
+from prm.steps import split_steps
+from prm.traces import StepsFrom, find_answer, find_thinking, split_trace
+from prm.verifiers import extract_answer
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Reads solutions; what it does not read off the text goes into every record."""
+
+    model: str
+    sampling: dict[str, Any]
+    steps_from: StepsFrom
+    opens_thinking: bool
+    answer_pattern: str
+    endpoint: str | None = None
+
+    def solution(self, draft: Draft, reply: Reply, seed: int | None) -> Solution | None:
+        """The record, or None when the text has no step."""
+        made = reply.generation
+        steps, trace, answer = self._read(made.text, draft)
+        if not steps:
+            return None
+        return Solution(
+            id=draft.solution_id,
+            problem_id=draft.problem.id,
+            steps=steps,
+            final_answer=answer,
+            finish_reason=made.finish_reason,
+            strategy=draft.strategy,
+            model=self.model,
+            sampling=self.sampling,
+            usage=Usage(made.prompt_tokens, made.generated_tokens, made.saved_tokens),
+            logprob=made.logprob,
+            endpoint=self.endpoint,
+            seed=seed,
+            trace=trace,
+            parent=draft.parent,
+            round=draft.round,
+        )
+
+    def _read(self, text: str, draft: Draft) -> tuple[tuple[str, ...], Trace | None, str | None]:
+        """Steps, their place in the text, and the final answer."""
+        begin = solution_part(text, is_open=self.opens_thinking) if draft.round else 0
+        # What stands behind "New solution:" is said, not thought.
+        is_open = self.opens_thinking and not begin
+        thinking = find_thinking(text[begin:], is_open=is_open)
+        is_cut_off = thinking is not None and thinking[1] == len(text) - begin
+        if self.steps_from == "text" and not begin:
+            # Line breaks around a solution are no part of its first or last step.
+            steps, trace = tuple(split_steps(text.strip("\n"))), None
+            said = steps
+        else:
+            steps, trace = split_trace(text[begin:], self.steps_from, is_open=is_open)
+            trace = dataclasses.replace(trace, before=text[:begin] + trace.before)
+            said, _ = split_trace(text[begin:], "answer", is_open=is_open)
+        answer = None if is_cut_off else extract_answer(said or steps, self.answer_pattern)
+        return steps, trace, answer
+
+
+def answer_text(text: str, draft: Draft) -> str:
+    """The solution as it is shown for refinement: what a model said after its thoughts.
+
+    All of the text where it thought aloud or said nothing.
+    """
+    begin = solution_part(text) if draft.round else 0
+    return text[begin or find_answer(text) :].strip() or text.strip()
