@@ -25,7 +25,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart test test-slow test-slurm test-browser test-vllm check format results clean
+.PHONY: help env quickstart test test-slow test-slurm test-browser test-vllm \
+  bench-sampling bench-sampling-vllm chaos chaos-vllm check format results clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | \
@@ -92,6 +93,18 @@ $(VLLM_READY): $(VLLM_CONSTRAINTS)
 	$(VLLM_PIP) -c $(VLLM_CONSTRAINTS) -r $(VLLM)/requirements.txt; \
 	echo "set-up: $$((SECONDS - start)) s"
 	@touch $@
+
+bench-sampling: $(READY)  ## the job beside its bare client on a stub server; memory (QUICK=1: short form)
+	$(BIN)/python -m benchmarks.bench_sampling
+
+bench-sampling-vllm: $(READY) $(VLLM_READY)  ## tokens/s of a real vLLM server, asked by us and by a bare loop
+	$(BIN)/python -m benchmarks.bench_vllm
+
+chaos: $(READY)  ## faults and kills at random; the same records afterwards (QUICK=1: short form)
+	$(BIN)/python -m benchmarks.chaos
+
+chaos-vllm: $(READY) $(VLLM_READY)  ## the same kills on a real vLLM server
+	$(BIN)/python -m benchmarks.chaos --vllm
 
 check: $(READY)  ## lint, formatting, types, import direction
 	$(BIN)/ruff check

@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from prm.prices import in_dollars
 from prm.store import StoreWriter
 
 T = TypeVar("T")
@@ -61,9 +62,10 @@ def batches(items: Iterable[T], size: int) -> list[list[T]]:
 def finish(job: str, writer: StoreWriter) -> None:
     """The closing line of a job: conservation, tokens, where the output lies."""
     cost = writer.ledger
+    dollars = f", {in_dollars(cost.dollars)}" if cost.dollars else ""
     spent = (
         f"; {cost.prompt_tokens:,} tokens read, {cost.generated_tokens:,} written "
-        f"in {cost.seconds:.0f} s"
+        f"in {cost.seconds:.0f} s{dollars}"
         if cost.tokens
         else ""
     )

@@ -11,8 +11,9 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Results that wait in memory for those before them; others are made again when it is their turn.
-_KEPT = 16
+# Sizes, added up, of the results that wait in memory for those before them; others are made again
+# when it is their turn.
+_KEPT = 1024
 # Items that are begun and not written; each holds its input in memory.
 _AHEAD = 4096
 
@@ -45,23 +46,32 @@ async def run_in_order(
     """
     source, begun = iter(items), deque[_Item[T, R]]()
     active: set[asyncio.Task[R]] = set()
+    writing: asyncio.Task[None] | None = None
     error: BaseException | None = None
     try:
         while True:
             if error is None:
                 _begin(source, begun, active, work, size, room)
-            if not begun or (error is not None and not active and not _is_ready(begun[0])):
+            if writing is None and begun and _is_ready(begun[0]):
+                writing = asyncio.ensure_future(_write_ready(begun, work, write))
+            if not active and writing is None:
                 break
-            if active:
-                done, active = await asyncio.wait(active, return_when=asyncio.FIRST_COMPLETED)
-                error = error or next((e for t in done if (e := t.exception())), None)
-            await _write_ready(begun, work, write)
+            both = [*active, writing] if writing else [*active]
+            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if writing in done:
+                writing.result()
+                writing = None
+            # Every one is looked at: asyncio prints those that nobody has seen.
+            errors = [e for task in active & done if (e := task.exception())]
+            error = error or next(iter(errors), None)
+            active -= done
             if is_repeatable:
                 _drop(begun)
     finally:
         for task in active:
             task.cancel()
-        await asyncio.gather(*active, return_exceptions=True)
+        # A write is not given up in the middle: its thread would go on beside us.
+        await asyncio.gather(*active, *([writing] if writing else []), return_exceptions=True)
     if error is not None:
         raise error
 
@@ -74,7 +84,9 @@ def _begin(
     size: Callable[[T], int],
     room: Callable[[], int],
 ) -> None:
-    """Begin items while there is room."""
+    """Begin items while there is room, and the disk is not far behind."""
+    if begun and _is_ready(begun[0]) and sum(i.size for i in begun if _is_kept(i)) > _KEPT:
+        return
     under_way = sum(item.size for item in begun if item.task in active)
     while len(begun) < _AHEAD and (not active or under_way < room()):
         value = next(source, None)
@@ -97,12 +109,17 @@ def _is_ready(item: _Item[T, R]) -> bool:
     return item.task.done() and not item.task.cancelled() and item.task.exception() is None
 
 
+def _is_kept(item: _Item[T, R]) -> bool:
+    """Whether its result waits in memory."""
+    return item.task is not None and _is_ready(item)
+
+
 async def _write_ready(
     begun: deque[_Item[T, R]],
     work: Callable[[T], Awaitable[R]],
     write: Callable[[T, R], None],
 ) -> None:
-    """Write the results whose turn it is. Writing waits for the disk, the servers need not."""
+    """Write the results whose turn it is, in a thread: the servers need not wait for the disk."""
     while begun and _is_ready(begun[0]):
         item = begun[0]
         result = item.task.result() if item.task else await work(item.value)
@@ -111,10 +128,12 @@ async def _write_ready(
 
 
 def _drop(begun: deque[_Item[T, R]]) -> None:
-    """Forget results that wait behind many others."""
+    """Forget results that wait behind many others for one that is not there yet."""
+    if begun and _is_ready(begun[0]):
+        return
     kept = 0
     for item in begun:
-        if item.task is not None and _is_ready(item):
-            kept += 1
+        if _is_kept(item):
+            kept += item.size
             if kept > _KEPT:
                 item.task = None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import itertools
 import signal
 from collections import Counter
@@ -146,7 +147,8 @@ def _sample(config: SampleConfig, plan: Plan, writer: StoreWriter, num_problems:
         with _interrupted_at_once():
             asyncio.run(_draw(config, plan, writer, asker, progress))
         return
-    asyncio.run(_ask_servers(config, plan, writer, progress))
+    with _rare_collections():
+        asyncio.run(_ask_servers(config, plan, writer, progress))
 
 
 async def _ask_servers(
@@ -270,6 +272,17 @@ def _summary(config: SampleConfig, shard: Shard, writer: StoreWriter) -> Summary
     servers = config.generator.servers
     price = price_of(servers.price, servers.prices) if servers else None
     return summarise(problems, solutions, price)
+
+
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for cycles rarely: with hundreds of requests under way it takes a sixth of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(20_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ class SamplingProgress:
             "samples_per_second": asked / seconds,
             "tokens_per_second": cost.generated_tokens / seconds,
             "generated_tokens": cost.generated_tokens,
-            "dollars": cost.dollars,
+            "dollars": cost.dollars + (counts.lost.dollars if counts else 0.0),
             "seconds_left": self._seconds_left(seconds, reached),
         }
         if self._sampler and counts:

@@ -8,7 +8,6 @@ from typing import Any
 from data_gen.drafts import Draft, solution_part
 from prm.generation.requests import Reply
 from prm.records import Solution, Trace, Usage
-from prm.steps import split_steps
 from prm.traces import StepsFrom, find_answer, find_thinking, split_trace
 from prm.verifiers import extract_answer
 
@@ -53,18 +52,20 @@ class Reader:
         begin = solution_part(text, is_open=self.opens_thinking) if draft.round else 0
         # What stands behind "New solution:" is said, not thought.
         is_open = self.opens_thinking and not begin
-        thinking = find_thinking(text[begin:], is_open=is_open)
-        is_cut_off = thinking is not None and thinking[1] == len(text) - begin
+        # Line breaks around a solution are no part of its first or last step.
+        part = text[begin:].strip("\n")
+        thinking = find_thinking(part, is_open=is_open)
+        is_cut_off = thinking is not None and thinking[1] == len(part)
+        steps, trace = split_trace(part, self.steps_from, is_open=is_open)
+        said = steps
+        if self.steps_from != "text":
+            said = split_trace(part, "answer", is_open=is_open)[0] or steps
+        answer = None if is_cut_off else extract_answer(said, self.answer_pattern)
         if self.steps_from == "text" and not begin:
-            # Line breaks around a solution are no part of its first or last step.
-            steps, trace = tuple(split_steps(text.strip("\n"))), None
-            said = steps
-        else:
-            steps, trace = split_trace(text[begin:], self.steps_from, is_open=is_open)
-            trace = dataclasses.replace(trace, before=text[:begin] + trace.before)
-            said, _ = split_trace(text[begin:], "answer", is_open=is_open)
-        answer = None if is_cut_off else extract_answer(said or steps, self.answer_pattern)
-        return steps, trace, answer
+            return steps, None, answer
+        first = text.index(part, begin)
+        around = text[:first] + trace.before, trace.after + text[first + len(part) :]
+        return steps, dataclasses.replace(trace, before=around[0], after=around[1]), answer
 
 
 def answer_text(text: str, draft: Draft) -> str:

@@ -5,7 +5,7 @@
 
 # module load cuda/12.8
 
-# One cache for all nodes. Fill it on a node that reaches the network: hf download Qwen/QwQ-32B
+# One cache for all nodes. Fill it on a node that reaches the network (slurm/README.md: data_gen.prefetch).
 # export HF_HOME=/shared/$USER/huggingface
 
 # The network interface between nodes.

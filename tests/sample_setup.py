@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def words(problems: Path, output: Path, *urls: str, **settings: Any) -> list[str
         "output": str(output),
         "generator": {"model": "stub", "servers": servers},
         "strategies": {"zero_shot_arithmetic": 1},
-        "sampling": {"n": 4, "max_tokens": 200} | settings.pop("sampling", {}),
+        "sampling": {"n": 4, "max_tokens": 200, "stop": []} | settings.pop("sampling", {}),
         "problems_per_batch": 2,
     }
     found = []
@@ -61,11 +61,11 @@ def words(problems: Path, output: Path, *urls: str, **settings: Any) -> list[str
     return found
 
 
-def start(command: Sequence[str], **kwargs: Any) -> subprocess.Popen[str]:
-    """The job as a process of its own."""
-    whole = [sys.executable, "-m", "data_gen.sample", *command]
+def start(command: Sequence[str], *, code: str = "", **kwargs: Any) -> subprocess.Popen[str]:
+    """The job as a process of its own, or ``code`` with the same command line."""
+    run = ["-c", code] if code else ["-m", "data_gen.sample"]
     kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | kwargs
-    return subprocess.Popen(whole, cwd=CHECKOUT, text=True, **kwargs)
+    return subprocess.Popen([sys.executable, *run, *command], cwd=CHECKOUT, text=True, **kwargs)
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
@@ -80,18 +80,20 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 def threaded_stub(**options: Any) -> Iterator[StubServer]:
     """A stub in a thread of this process, while the block runs."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
-    def run(work: Any) -> Any:
+    async def begin() -> StubServer:
+        return await StubServer(**options).__aenter__()
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(PATIENCE_SECONDS)
 
-    server = StubServer(**options)
+    server = run(begin())
     try:
-        run(server.__aenter__())
         yield server
-        run(server.__aexit__(None, None, None))
     finally:
+        run(server.__aexit__(None, None, None))
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -43,6 +43,8 @@ class StubOptions:
     """400 for stream_options: "continuous" for continuous_usage_stats only, "all" for any."""
     cached_share: float = 0.0
     """Share of the prompt that is called cached."""
+    lists_no_models: bool = False
+    """404 for /v1/models."""
     chat_only: bool = False
     """404 for completions."""
     completions_only: bool = False

@@ -95,7 +95,7 @@ class StubServer:
         match request.path:
             case "/health":
                 return web.Response()
-            case "/v1/models":
+            case "/v1/models" if not self.options.lists_no_models:
                 refusal = self._gate.check_key(request.headers)
                 return self._refuse(request, refusal) if refusal else self._list_models()
             case "/stub/counts":

@@ -65,7 +65,9 @@ class Budget:
                 f"budget.dollars is {config.dollars}, but every price is 0: set the price, or "
                 "limit budget.tokens"
             )
-        self._config, self._price, self._num_shards = config, price, num_shards
+        self._config, self._num_shards = config, num_shards
+        dearest = max(price.prompt, price.cached or 0.0)
+        self._worst_price = dataclasses.replace(price, prompt=dearest, cached=None)
         self._max_picodollars = _pico(config.dollars) // num_shards
         self._max_tokens = config.tokens // num_shards
         if (config.dollars and not self._max_picodollars) or (
@@ -142,9 +144,8 @@ class Budget:
     def _worst(self, prompt: Prompt, params: SamplingParams, n: int) -> Reservation:
         """The prompt is billed once, each sample up to its limit."""
         read, written = max_prompt_tokens(prompt), n * params.max_tokens
-        price = max(self._price.prompt, self._price.cached or 0.0)
-        worst = dataclasses.replace(self._price, prompt=price, cached=None)
-        return Reservation(read + written, _pico(worst.dollars(Ledger(read, written))))
+        dollars = self._worst_price.dollars(Ledger(read, written))
+        return Reservation(read + written, _pico(dollars))
 
     def _fits(self, worst: Reservation) -> bool:
         tokens = self._spent.tokens + self._reserved_tokens + worst.tokens

@@ -24,7 +24,7 @@ try:
     import httpx2
     import openai
 
-    from prm.generation.http_errors import ERRORS, fault_of, scrub
+    from prm.generation.http_errors import ERRORS, KeyFilter, fault_of, scrub
     from prm.generation.replies import Answer, Streamed, parse_json, read_answer
     from prm.generation.server_sent import events
 except ImportError as error:
@@ -48,6 +48,8 @@ class Client:
         self.endpoint = endpoint
         self._key = read_key(endpoint)
         self._headers = {} if self._key else _NO_KEY
+        self._log_filter = KeyFilter(self._key)
+        self._log_filter.attach()
         self._openai = openai.AsyncOpenAI(
             base_url=endpoint.url,
             api_key=self._key or "none",
@@ -60,6 +62,7 @@ class Client:
     async def close(self) -> None:
         """Close all connections."""
         await self._openai.close()
+        self._log_filter.detach()
 
     async def models(self) -> list[str]:
         """The names of the models that the endpoint serves; empty when it does not tell."""

@@ -157,6 +157,13 @@ class EndpointPool:
             self._forget(waiter)
             raise
 
+    def stop(self, error: GenerationError) -> None:
+        """Raise the error to all that wait; it may be long until their turn would come."""
+        for waiter in self._queue:
+            if not waiter.future.done():
+                waiter.future.set_exception(error)
+        self._queue.clear()
+
     async def wait_idle(self) -> None:
         """Wait until no request is in flight."""
         if self.in_flight:
@@ -186,11 +193,11 @@ class EndpointPool:
     def pump(self) -> None:
         """Start what can be started, and set a timer for what time alone will open."""
         now = self.clock()
-        if self._queue and all(endpoint.is_out for endpoint in self.endpoints):
-            self._fail_all()
         while self._queue:
             match = self._match(now)
             if match is None:
+                if all(endpoint.is_out for endpoint in self.endpoints):
+                    self._fail_all()
                 break
             place, endpoint = match
             waiter = self._queue[place]
@@ -264,7 +271,4 @@ class EndpointPool:
 
     def _fail_all(self) -> None:
         reasons = "; ".join(f"{e.name}: {e.reason}" for e in self.endpoints)
-        for waiter in self._queue:
-            if not waiter.future.done():
-                waiter.future.set_exception(GenerationError(f"no endpoint is left: {reasons}"))
-        self._queue.clear()
+        self.stop(GenerationError(f"no endpoint is left: {reasons}"))

@@ -7,6 +7,7 @@ error tells them apart.
 from __future__ import annotations
 
 import datetime
+import logging
 import re
 from typing import Any
 
@@ -25,6 +26,7 @@ ERRORS: tuple[type[Exception], ...] = (
 """What the client and its transport raise when a request fails."""
 
 _MAX_DETAIL = 300
+_LOGGERS = ("openai._base_client", "openai._legacy_response", "openai._response", "httpx2")
 _KINDS: dict[int, FaultKind] = {
     400: "bad_request",
     401: "refused",
@@ -56,6 +58,34 @@ def scrub(text: str, key: str) -> str:
     text = re.sub(r"(?i)\b(bearer|basic)\s+[^\s\"',}]+", r"\1 [key]", text)
     text = re.sub(r"://[^/@\s]+@", "://[key]@", text)
     return text if len(text) <= _MAX_DETAIL else text[: _MAX_DETAIL - 3] + "..."
+
+
+class KeyFilter(logging.Filter):
+    """Takes a key out of what the HTTP libraries log.
+
+    They hide what is sent, but not a status line or a request id in which a server says it back.
+    """
+
+    def __init__(self, key: str) -> None:
+        """An empty key is looked for nowhere."""
+        super().__init__()
+        self._key = key
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, without the key."""
+        if self._key and self._key in (words := record.getMessage()):
+            record.msg, record.args = scrub(words, self._key), ()
+        return True
+
+    def attach(self) -> None:
+        """Begin; once for each client."""
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self)
+
+    def detach(self) -> None:
+        """End."""
+        for name in _LOGGERS:
+            logging.getLogger(name).removeFilter(self)
 
 
 def is_unreachable(error: BaseException) -> bool:

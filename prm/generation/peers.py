@@ -24,13 +24,9 @@ from prm.protocols import Chat, Message, SamplingParams
 
 _USAGES: tuple[StreamUsage, ...] = get_args(StreamUsage)
 _ONE_TOKEN = SamplingParams(max_tokens=1, temperature=0)
-# Asked for three times, one token each; the budget reserves for more than three prompts.
-PROBE = Call(
-    Chat((Message("user", "Count."),), "The first five whole numbers are 1, 2, 3,"),
-    SamplingParams(max_tokens=200),
-    model="",
-    n=3,
-)
+# Sent three times at most, for one token each.
+_PROBE = Chat((Message("user", "Count."),), "The first five whole numbers are 1, 2, 3,")
+_BEGUN = Chat((*_PROBE.messages, Message("assistant", _PROBE.prefix)))
 
 
 class Peer:
@@ -54,28 +50,25 @@ class Peer:
 
     def must_probe(self, call: Call) -> bool:
         """Whether something must be known before this call that is not."""
-        return not self._is_checked or (_is_begun(call) and not self._is_probed)
+        return not self._is_checked or self.probing_costs(call)
+
+    def probing_costs(self, call: Call) -> bool:
+        """Whether finding that out takes tokens."""
+        return _is_begun(call) and not self._is_probed
 
     async def probe(self, call: Call) -> Ledger:
         """Find that out; what the finding cost.
 
         Raises:
             Fault: the endpoint does not serve the model, or cannot be asked.
-            GenerationError: the call begins an answer, and the server cannot go on with it.
         """
         cost = Ledger()
         async with self._lock:
             if not self._is_checked:
                 await self._check_model(call.model)
                 self._is_checked = True
-            if _is_begun(call) and not self._is_probed:
+            if self.probing_costs(call):
                 self._prefill, cost = await self._probe_prefill(call.model)
-                if self._prefill is None:
-                    raise GenerationError(
-                        f"{self.name} cannot go on with an answer that was begun (tried "
-                        f"{', '.join(get_args(Prefill))}): use a strategy of kind text, which "
-                        "needs /v1/completions, or a server such as vLLM"
-                    )
                 self._is_probed = True
         return cost
 
@@ -85,8 +78,18 @@ class Peer:
         """The call's samples; ``level``: how much the request was reduced after refusals.
 
         ``alive`` is called when a stream begins to come.
+
+        Raises:
+            GenerationError: the call begins an answer, and the server cannot go on with it.
         """
-        call = dataclasses.replace(call, prefill=self._prefill)
+        if _is_begun(call) and self._prefill is None:
+            raise GenerationError(
+                f"{self.name} cannot go on with an answer that was begun (tried "
+                f"{', '.join(get_args(Prefill))}): use a strategy of kind text, which "
+                "needs /v1/completions, or a server such as vLLM"
+            )
+        if self._prefill is not None:
+            call = dataclasses.replace(call, prefill=self._prefill)
         if not guard.enabled:
             answer = await self.client.ask(call)
             self.has_several = self.has_several and len(answer.generations) >= call.n
@@ -118,17 +121,17 @@ class Peer:
         A server that does not know the fields ignores them in silence and begins a new turn; its
         prompt then has more tokens: those that end a turn and begin another.
         """
-        chat = PROBE.prompt
-        assert isinstance(chat, Chat)
-        plain = Chat((*chat.messages, Message("assistant", chat.prefix)))
-        one = dataclasses.replace(PROBE, model=model, n=1, params=_ONE_TOKEN)
-        reference = await self.client.ask(dataclasses.replace(one, prompt=plain))
+        one = Call(_BEGUN, _ONE_TOKEN, model)
+        reference = await self.client.ask(one)
         cost = reference.cost
         for style in get_args(Prefill):
             try:
-                answer = await self.client.ask(dataclasses.replace(one, prefill=style))
+                answer = await self.client.ask(
+                    dataclasses.replace(one, prompt=_PROBE, prefill=style)
+                )
             except Fault as fault:
                 if not fault.is_poison:
+                    fault.may_have_cost += cost
                     raise
                 continue
             cost += answer.cost
@@ -136,6 +139,17 @@ class Peer:
             if known and answer.cost.prompt_tokens < reference.cost.prompt_tokens:
                 return style, cost
         return None, cost
+
+
+def with_probe(call: Call) -> Call:
+    """A call that costs as much as this one and a probe before it, at most."""
+    if not isinstance(call.prompt, Chat):
+        return call
+    # Six of them are more than three and what a chat template adds to each.
+    prompt = dataclasses.replace(call.prompt, messages=call.prompt.messages + _BEGUN.messages * 6)
+    written = call.n * call.params.max_tokens + 3 * _ONE_TOKEN.max_tokens
+    params = dataclasses.replace(call.params, max_tokens=written)
+    return dataclasses.replace(call, prompt=prompt, params=params, n=1)
 
 
 def _is_begun(call: Call) -> bool:

@@ -18,7 +18,7 @@ from prm.generation.calls import Call
 from prm.generation.client import Client
 from prm.generation.endpoints import EndpointPool, Lease
 from prm.generation.faults import Fault
-from prm.generation.peers import PROBE, Peer
+from prm.generation.peers import Peer, with_probe
 from prm.generation.replies import Answer
 from prm.generation.request_store import RequestStore
 from prm.generation.requests import Reply, Request, SetAside
@@ -43,12 +43,16 @@ class Counts:
 
 @dataclasses.dataclass
 class _State:
-    """How often a request failed, and how much of what it asks for was left out."""
+    """How often a request failed, and how much of what it asks for was left out.
+
+    ``peer`` is the last that was tried; ``probing`` is what finding out about it cost.
+    """
 
     failures: int = 0
     avoid: str | None = None
     peer: Peer | None = None
     level: int = 0
+    probing: Ledger = Ledger()
 
 
 class ServerSampler:
@@ -123,6 +127,7 @@ class ServerSampler:
     def stop(self, error: GenerationError) -> None:
         """Send nothing more; what is under way is finished and kept."""
         self._stopped = self._stopped or error
+        self.pool.stop(self._stopped)
         self._wake()
 
     def _known(self, keys: list[str]) -> dict[str, Reply | SetAside]:
@@ -130,7 +135,7 @@ class ServerSampler:
             return {}
         known: dict[str, Reply | SetAside] = dict(self._store.get_many(keys))
         self.counts.from_store += len(known)
-        for key in keys:
+        for key in keys if self._store.num_set_aside else ():
             aside = None if key in known else self._store.is_set_aside(key)
             if aside is not None:
                 known[key] = SetAside(*aside)
@@ -145,7 +150,8 @@ class ServerSampler:
             return [[request] for request in todo.values()]
         groups: dict[str, list[Request]] = defaultdict(list)
         for request in todo.values():
-            groups[dataclasses.replace(request, index=0).key].append(request)
+            first = dataclasses.replace(request, index=0) if request.index else request
+            groups[first.key].append(request)
         return list(groups.values())
 
     async def _answer(self, group: list[Request]) -> None:
@@ -178,7 +184,7 @@ class ServerSampler:
             except Fault as fault:
                 self._note(fault, state)
                 if fault.is_poison and len(group) > 1:
-                    return await self._apart(group)
+                    return await self._refused(group, state)
                 if fault.is_poison and self._reduce(state):
                     continue
                 if fault.is_poison or state.failures >= self.config.tries:
@@ -191,21 +197,29 @@ class ServerSampler:
         parts = await asyncio.gather(*(self._ask([request]) for request in group))
         return [reply for part in parts for reply in part]
 
+    async def _refused(self, group: list[Request], state: _State) -> list[Reply | SetAside]:
+        """Each sample alone; where that is answered, several at once are not asked for again."""
+        replies = await self._apart(group)
+        if state.peer is not None and any(isinstance(reply, Reply) for reply in replies):
+            state.peer.has_several = False
+        return replies
+
     def _has_several(self) -> bool:
         return all(peer.has_several for peer in self._peers)
 
     async def _try(self, group: list[Request], state: _State) -> _Answered:
         """One request to one endpoint, within the budget."""
         call = self._call(group[0], len(group))
-        reservation = await self._reserve(call)
-        spent = Ledger()
+        must_probe = any(peer.probing_costs(call) for peer in self._peers)
+        reservation = await self._reserve(with_probe(call) if must_probe else call)
+        spent = state.probing = Ledger()
         try:
             tokens = max_prompt_tokens(call.prompt) + call.n * call.params.max_tokens
             with await self.pool.acquire(tokens, state.avoid) as lease:
                 if self._stopped:
                     raise self._stopped
                 peer = state.peer = self._peers[lease.endpoint.index]
-                answered = await self._send(call, peer, lease, state.level)
+                answered = await self._send(call, peer, lease, state)
             spent = peer.price.priced(answered.answer.cost)
             self._last_reply = time.monotonic()
             return answered
@@ -214,33 +228,23 @@ class ServerSampler:
             await self._lose(spent)
             raise
         finally:
-            self.budget.settle(reservation, spent)
+            self.budget.settle(reservation, spent + state.probing)
             self._wake()
 
-    async def _send(self, call: Call, peer: Peer, lease: Lease, level: int) -> _Answered:
+    async def _send(self, call: Call, peer: Peer, lease: Lease, state: _State) -> _Answered:
         """The request itself, and what must be known of the server before it."""
         begun = time.monotonic()
         try:
             if peer.must_probe(call):
-                await self._probe(call, peer)
-            answer = await peer.ask(call, self.config.loop_guard, level, lease.alive)
+                state.probing = peer.price.priced(await peer.probe(call))
+                await self._lose(state.probing)
+            answer = await peer.ask(call, self.config.loop_guard, state.level, lease.alive)
         except Fault as fault:
             lease.failed(fault)
             raise
         seconds = time.monotonic() - begun
         lease.done(answer.cost.generated_tokens, seconds, counted_tokens=answer.cost.tokens)
         return _Answered(answer, peer, seconds)
-
-    async def _probe(self, call: Call, peer: Peer) -> None:
-        """Ask what the server can do; that costs a few tokens, within the budget too."""
-        reservation = await self._reserve(PROBE)
-        cost = Ledger()
-        try:
-            cost = peer.price.priced(await peer.probe(call))
-            await self._lose(cost)
-        finally:
-            self.budget.settle(reservation, cost)
-            self._wake()
 
     def _call(self, request: Request, n: int) -> Call:
         """The request as it is sent. Its seed is a function of its content."""
@@ -298,7 +302,8 @@ class ServerSampler:
         if silent > self.config.patience:
             raise GenerationError(
                 f"no endpoint has answered for {silent:.0f} s (servers.patience); the last fault: "
-                f"{fault}. What was answered is kept: start again when the servers are up"
+                f"{state.avoid}: {fault}. "
+                "What was answered is kept: start again when the servers are up"
             )
 
     def _reduce(self, state: _State) -> bool:

@@ -17,7 +17,9 @@ class ServersConfig:
     """Servers of one model, with what may be spent on them and how patient we are."""
 
     endpoints: tuple[EndpointConfig, ...] = operational(())
-    """Where to ask: each has a url, such as http://node7:8000/v1, and settings of its own."""
+    """Where to ask: each has a url, such as http://node7:8000/v1, and settings of its own: weight,
+    api_key_env, api_key_file, concurrency, max_concurrency, requests_per_minute,
+    tokens_per_minute, price. A list on the command line takes the place of that in the file."""
     name: str = ""
     """What the solutions record as their endpoint: the service, not the machine."""
     revision: str = ""

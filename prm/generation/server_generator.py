@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Sequence
 
+from prm.errors import GenerationError
 from prm.generation.request_store import RequestStore
 from prm.generation.requests import Reply, Request, SetAside
 from prm.generation.server import ServerSampler
@@ -51,20 +53,23 @@ class ServerGenerator:
         (servers.send_seed). A text that could not be had is empty, with finish_reason "error".
 
         Raises:
-            GenerationError: the budget is spent, or no endpoint answers.
+            GenerationError: the budget is spent, no endpoint answers, or it was closed.
         """
+        if self._loop.is_closed():
+            raise GenerationError("the generator is closed; make another one")
         requests = self._requests(prompts, params, seed)
-        work = asyncio.run_coroutine_threadsafe(self._sampler.sample(requests), self._loop)
-        replies = work.result()
-        self.ledger += sum((r.cost for r in replies if isinstance(r, Reply)), Ledger())
-        texts = [_generation(reply) for reply in replies]
+        work = asyncio.run_coroutine_threadsafe(self._ask(requests), self._loop)
+        try:
+            texts = work.result()
+        except concurrent.futures.CancelledError:
+            raise GenerationError("the generator was closed before the texts were there") from None
         return [texts[i : i + params.n] for i in range(0, len(texts), params.n)]
 
     def close(self) -> None:
-        """Close the connections and the store."""
+        """Close the connections and the store; calls that are under way end with an error."""
         if self._loop.is_closed():
             return
-        asyncio.run_coroutine_threadsafe(self._sampler.close(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -78,6 +83,20 @@ class ServerGenerator:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+    async def _ask(self, requests: Sequence[Request]) -> list[Generation]:
+        replies = await self._sampler.sample(requests)
+        # Here and not in `generate`, which several threads may be in.
+        self.ledger += sum((r.cost for r in replies if isinstance(r, Reply)), Ledger())
+        return [_generation(reply) for reply in replies]
+
+    async def _end(self) -> None:
+        """End what is under way, then the connections."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._sampler.close()
 
     def _requests(
         self, prompts: Sequence[Prompt], params: SamplingParams, seed: int
