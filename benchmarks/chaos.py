@@ -12,148 +12,27 @@ ids are there once each, the counts add up, and no answer that was kept has chan
 from __future__ import annotations
 
 import argparse
-import contextlib
-import dataclasses
-import hashlib
-import random
 import shutil
-import sqlite3
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.chaos_driver import SAMPLES, Chaos, Plan
 from benchmarks.chaos_servers import FATAL, SPOILING, Servers, stub_servers, vllm_servers
 from benchmarks.sampling_job import SamplingJob, make_problems
 from benchmarks.table import Target, finish, is_quick, say, show
 from prm.records import Solution
 from prm.store import read_records
 
-SEED = 0
 FAULTS_GOAL, KILLS_GOAL = 200, 20
 FAULT_RATE = 0.12
-SAMPLES = 4
-PATIENCE = 600.0
-SERVER_KILL_EVERY = 4
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is sampled and how often it is killed; ``life`` in seconds, from and to."""
-
-    problems: int
-    kills: int
-    life: tuple[float, float]
-    server_kills: int
-    refine_rounds: int
-    max_tokens: int
-
-    @property
-    def samples(self) -> int:
-        """All, refinements included."""
-        return self.problems * SAMPLES * (1 + self.refine_rounds)
-
-
-STUB = Plan(400, kills=22, life=(0.5, 4.5), server_kills=5, refine_rounds=1, max_tokens=200)
-STUB_QUICK = Plan(40, kills=4, life=(0.5, 3.5), server_kills=1, refine_rounds=1, max_tokens=200)
-VLLM = Plan(150, kills=21, life=(2.0, 9.0), server_kills=1, refine_rounds=0, max_tokens=24)
-
-
-@dataclasses.dataclass
-class Seen:
-    """What happened until the job was done."""
-
-    kills: int = 0
-    requests: int = 0
-    asked_again: int = 0
-    changed: int = 0
-    distinct: set[int] = dataclasses.field(default_factory=set)
-    seconds: float = 0.0
-
-
-class Chaos:
-    """A job and its servers, disturbed until the job is done."""
-
-    def __init__(self, job: SamplingJob, servers: Servers, plan: Plan) -> None:
-        """The servers run; the job was not started yet."""
-        self.job, self.servers, self.plan = job, servers, plan
-        self.seen = Seen()
-        self._rng = random.Random(SEED)
-        self._kept: dict[str, bytes] = {}
-
-    def run(self) -> Seen:
-        """Start, kill, start again; then let it finish.
-
-        Raises:
-            RuntimeError: the job failed, or did not come to its end.
-        """
-        begun = time.monotonic()
-        for number in range(self.plan.kills):
-            self.job.process.start()
-            self._live(number)
-            if not self.job.process.is_running():
-                self.job.process.check()
-                break
-            self.job.process.kill()
-            self.seen.kills += 1
-            self._account()
-        self.job.process.start()
-        self._finish(begun + PATIENCE)
-        self._account()
-        self.seen.seconds = time.monotonic() - begun
-        return self.seen
-
-    def _live(self, number: int) -> None:
-        """Let it work for a while; now and then a server dies meanwhile."""
-        seconds = self._rng.uniform(*self.plan.life)
-        due = number % SERVER_KILL_EVERY == 1 and self.servers.num_kills < self.plan.server_kills
-        if due:
-            time.sleep(seconds / 2)
-            self.servers.kill_one(self._rng)
-        time.sleep(seconds / 2 if due else seconds)
-
-    def _finish(self, deadline: float) -> None:
-        while self.job.process.is_running():
-            if time.monotonic() > deadline:
-                self.job.process.kill()
-                raise RuntimeError(f"the job did not end; see {self.job.process.log}")
-            time.sleep(0.1)
-        self.job.process.check()
-
-    def _account(self) -> None:
-        """Hold what was asked and kept in this life against what was kept before it."""
-        seen = self.seen
-        kept_before = {seed_of(key) for key in self._kept}
-        asked = [body["seed"] for body in self.servers.look()]
-        seen.requests += len(asked)
-        seen.distinct |= set(asked)
-        seen.asked_again += sum(seed in kept_before for seed in asked)
-        kept = kept_answers(self.job.output.with_name("solutions-requests"))
-        seen.changed += sum(kept.get(key) != value for key, value in self._kept.items())
-        self._kept = kept
-
-    @property
-    def num_kept(self) -> int:
-        """Answers in the store."""
-        return len(self._kept)
-
-
-def seed_of(key: str) -> int:
-    """The seed that the request of this key is sent with."""
-    return int(key[:8], 16) >> 1
-
-
-def kept_answers(folder: Path) -> dict[str, bytes]:
-    """The keys and answers (a hash of each) in the store of a job that does not run."""
-    kept: dict[str, bytes] = {}
-    for path in sorted(folder.glob("*.sqlite")):
-        with contextlib.closing(sqlite3.connect(path)) as db:
-            # A job that was killed as it began has left a file without tables.
-            if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'replies'").fetchone():
-                rows = db.execute("SELECT lower(hex(key)), body FROM replies")
-                kept |= {key: hashlib.sha256(body).digest() for key, body in rows}
-    return kept
+STUB = Plan(400, kills=22, life=(0.0, 3.0), server_kills=5, refine_rounds=1, max_tokens=200)
+STUB_QUICK = Plan(60, kills=4, life=(0.0, 1.5), server_kills=1, refine_rounds=1, max_tokens=200)
+VLLM = Plan(150, kills=21, life=(0.5, 7.0), server_kills=1, refine_rounds=0, max_tokens=24)
+VLLM_QUICK = Plan(30, kills=3, life=(0.5, 4.0), server_kills=1, refine_rounds=0, max_tokens=24)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -185,20 +64,24 @@ def _with_stubs(folder: Path) -> list[Target]:
         calm = SamplingJob(folder / "calm", _settings(problems, servers, plan))
         calm.process.start()
         calm.process.check()
+    asked, kept = sorted(chaos.seen.distinct), sorted(chaos.kept_seeds)
+    records, expected = chaos.job.records.read_bytes(), calm.records.read_bytes()
     return [
         *_events(chaos, faults, SPOILING, plan),
         *_conserved(chaos, plan),
-        _same("records", chaos.job.records.read_bytes(), calm.records.read_bytes()),
-        _same("counts", _counts(chaos.job), _counts(calm)),
+        _same("requests", asked, kept, f"{len(asked):,} different ones, an answer kept of each"),
+        _same("records", records, expected, f"{len(records):,} bytes, as of an undisturbed run"),
+        _same("counts", _counts(chaos.job), _counts(calm), "as of an undisturbed run"),
     ]
 
 
 def _with_vllm(folder: Path) -> list[Target]:
-    problems = make_problems(folder, VLLM.problems)
+    plan = VLLM_QUICK if is_quick() else VLLM
+    problems = make_problems(folder, plan.problems)
     with vllm_servers(folder) as servers:
-        chaos = _disturbed(folder, problems, servers, VLLM)
+        chaos = _disturbed(folder, problems, servers, plan)
         faults = servers.faults()
-    return [*_events(chaos, faults, FATAL, VLLM), *_conserved(chaos, VLLM)]
+    return [*_events(chaos, faults, FATAL, plan), *_conserved(chaos, plan)]
 
 
 def _settings(problems: Path, servers: Servers, plan: Plan) -> dict[str, Any]:
@@ -209,7 +92,7 @@ def _settings(problems: Path, servers: Servers, plan: Plan) -> dict[str, Any]:
     of_servers = {
         "endpoints": servers.endpoints,
         "send_seed": True,
-        "timeout": 2.0 if servers.model == "stub" else 30.0,
+        "timeout": 2.0 if servers.model == "stub" else 10.0,
         "tries": 50,
     }
     settings = {
@@ -236,15 +119,11 @@ def _events(chaos: Chaos, faults: Counter[str], kinds: tuple[str, ...], plan: Pl
     seen, server_kills = chaos.seen, chaos.servers.num_kills
     rows = sorted(faults.items())
     show("faults", ["kind", "times"], [[kind, str(count)] for kind, count in rows])
-    repeated = seen.requests - len(seen.distinct)
-    say(f"{seen.requests:,} requests to the stubs, {len(seen.distinct):,} different ones")
-    say(
-        f"{repeated:,} asked more than once: {faults.total()} met a fault, the others were in "
-        f"flight at one of {seen.kills} kills of the job and {server_kills} of a server"
-    )
-    say(f"{chaos.num_kept:,} answers kept; {seen.seconds:.0f} s in all")
+    _say_repeated(chaos, faults)
+    kept = len(chaos.kept_seeds)
+    say(f"{seen.answered:,} samples answered well, {kept:,} kept; {seen.seconds:.0f} s in all")
     say("")
-    quick = plan is STUB_QUICK
+    quick = is_quick()
     least = (10, plan.kills) if quick else (FAULTS_GOAL, KILLS_GOAL)
     missing = [] if quick else sorted(set(kinds) - set(faults))
     told = f"{faults.total()} of {len(faults)} kinds" + (f", no {missing}" if missing else "")
@@ -253,6 +132,21 @@ def _events(chaos: Chaos, faults: Counter[str], kinds: tuple[str, ...], plan: Pl
         Target("faults", told, str(least[0]), faults.total() >= least[0] and not missing),
         Target("kills", kills, str(least[1]), seen.kills >= least[1] and server_kills > 0),
     ]
+
+
+def _say_repeated(chaos: Chaos, faults: Counter[str]) -> None:
+    """Why requests were asked again; the stub beside vLLM answers none at all."""
+    seen, server_kills = chaos.seen, chaos.servers.num_kills
+    repeated = seen.requests - len(seen.distinct)
+    failed = sum(count for kind, count in faults.items() if kind in FATAL or kind == "timeout")
+    if failed == seen.requests:
+        say(f"{seen.requests:,} requests to the stub, which answered none")
+        return
+    say(f"{seen.requests:,} requests to the stubs, {len(seen.distinct):,} different ones;")
+    say(
+        f"{repeated:,} were asked again: {failed:,} had failed, {repeated - failed:,} were in "
+        f"flight at one of {seen.kills} kills of the job and {server_kills} of a server"
+    )
 
 
 def _conserved(chaos: Chaos, plan: Plan) -> list[Target]:
@@ -275,12 +169,10 @@ def _conserved(chaos: Chaos, plan: Plan) -> list[Target]:
     ]
 
 
-def _same(name: str, found: object, expected: object) -> Target:
-    """Equal to the undisturbed run, or where they part."""
-    if found == expected:
-        size = f" ({len(found):,} bytes)" if isinstance(found, bytes) else ""
-        return Target(name, f"equal to those of an undisturbed run{size}", "equal", True)
-    return Target(name, f"{found!r:.150} instead of {expected!r:.150}", "equal", False)
+def _same(name: str, found: object, expected: object, of: str) -> Target:
+    """Equal to what they are held against, or where they part."""
+    reached = of if found == expected else f"{found!r:.150} instead of {expected!r:.150}"
+    return Target(name, reached, "equal", found == expected)
 
 
 def _counts(job: SamplingJob) -> dict[str, Any]:

@@ -41,8 +41,16 @@ class Servers(Protocol):
         """The bodies of the requests that were recorded since the last look."""
         ...
 
+    def num_requests(self) -> int:
+        """Requests to the stubs so far."""
+        ...
+
     def faults(self) -> Counter[str]:
         """The faults so far, by kind."""
+        ...
+
+    def num_answered(self) -> int:
+        """Samples that were answered whole, whoever was there to take them."""
         ...
 
 
@@ -107,10 +115,18 @@ class StubServers:
         """What either was asked."""
         return [body for stub in self._stubs for body in stub.look()]
 
+    def num_requests(self) -> int:
+        """To both, in all their lives."""
+        return sum(stub.counts()["requests"] for stub in self._stubs)
+
     def faults(self) -> Counter[str]:
         """Of both, in all their lives."""
         counts: Counter[str] = sum((stub.counts() for stub in self._stubs), Counter())
         return Counter({k.removeprefix("fault:"): n for k, n in counts.items() if "fault:" in k})
+
+    def num_answered(self) -> int:
+        """By both, in all their lives."""
+        return sum(stub.counts()["answered"] for stub in self._stubs)
 
 
 class VLLMServers(StubServers):
@@ -122,6 +138,7 @@ class VLLMServers(StubServers):
         """They run already."""
         super().__init__([stub])
         self._vllm = vllm
+        self._num_finished = 0
 
     @property
     def endpoints(self) -> list[dict[str, Any]]:
@@ -131,7 +148,12 @@ class VLLMServers(StubServers):
     def kill_one(self, rng: random.Random) -> None:  # noqa: ARG002
         """Takes as long as vLLM takes to start."""
         self.num_kills += 1
+        self._num_finished += int(self._vllm.num_finished())
         self._vllm.restart()
+
+    def num_answered(self) -> int:
+        """By vLLM, in all its lives; the stub answers nothing."""
+        return self._num_finished + int(self._vllm.num_finished())
 
 
 @contextlib.contextmanager
@@ -148,7 +170,7 @@ def stub_servers(folder: Path, *, fault_rate: float) -> Iterator[StubServers]:
 
 @contextlib.contextmanager
 def vllm_servers(folder: Path) -> Iterator[VLLMServers]:
-    """vLLM on the CPU, and a stub under the same model's name that fails in every way."""
+    """A vLLM on the CPU, and a stub under the same model's name that fails in every way."""
     with contextlib.ExitStack() as stack:
         # It is soon left to rest; each start of the job asks it so many requests before that.
         stub = _start(

@@ -131,13 +131,15 @@ def timed(jobs: Sequence[SamplingJob], num_requests: Callable[[], float]) -> Tim
     Raises:
         RuntimeError: one failed.
     """
-    before, begun = num_requests(), 0.0
+    before, begun, is_begun = num_requests(), time.time(), False
     for job in jobs:
         job.process.start()
     try:
         while any([job.process.is_running() for job in jobs]):
-            if not begun and num_requests() > before:
-                begun = time.time()
+            # The last moment at which none had come: no time is taken from what the job needs.
+            now = time.time()
+            is_begun = is_begun or num_requests() > before
+            begun = begun if is_begun else now
             time.sleep(_POLL_SECONDS)
     finally:
         for job in jobs:

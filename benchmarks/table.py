@@ -52,8 +52,9 @@ def is_quick() -> bool:
 
 
 def say(text: str) -> None:
-    """Print a line."""
+    """Print a line, at once also into a file: a benchmark takes minutes."""
     console.print(text, markup=False)
+    console.file.flush()
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

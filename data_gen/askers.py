@@ -15,6 +15,7 @@ from prm.ledger import Ledger
 from prm.protocols import ChatGenerator, Prompt, SamplingParams
 
 if TYPE_CHECKING:
+    from prm.generation.request_store import RequestStore
     from prm.generation.server import ServerSampler
 
 
@@ -26,12 +27,17 @@ class Asker(Protocol):
     keeps_answers: bool
     """Whether the same drafts give the same replies again, without cost."""
 
+    @property
+    def lost(self) -> Ledger:
+        """What failed requests may have cost, in earlier starts too."""
+        ...
+
     async def ask(self, drafts: Sequence[Draft], seed: int) -> list[Reply | SetAside]:
         """The replies in order; ``seed`` is of the drafts' batch and round."""
         ...
 
     def room(self) -> int:
-        """How many drafts are worth having under way now."""
+        """How many more drafts are worth asking for now; one batch may always be under way."""
         ...
 
 
@@ -39,6 +45,7 @@ class InProcessAsker:
     """A model in this process: a batch at a time, seeded as a whole."""
 
     keeps_answers = False
+    lost = Ledger()
 
     def __init__(self, generator: ChatGenerator, params: SamplingParams) -> None:
         """``params.n`` is not looked at."""
@@ -48,7 +55,7 @@ class InProcessAsker:
 
     def room(self) -> int:
         """One batch at a time."""
-        return 1
+        return 0
 
     async def ask(self, drafts: Sequence[Draft], seed: int) -> list[Reply | SetAside]:
         """Samples of a prompt together, prompts with as many samples in one call."""
@@ -82,17 +89,31 @@ class ServerAsker:
     keeps_answers = True
 
     def __init__(
-        self, sampler: ServerSampler, model: str, params: SamplingParams, seed: int
+        self,
+        sampler: ServerSampler,
+        store: RequestStore,
+        model: str,
+        params: SamplingParams,
+        seed: int,
     ) -> None:
-        """``seed``: of the run; another one asks for other samples."""
+        """``store``: the sampler's. ``seed``: of the run; another one asks for other samples."""
         self.name = model
         self.sampler = sampler
+        self._store = store
         self._params = dataclasses.replace(params, n=1)
         self._seed = seed
 
     def room(self) -> int:
-        """Twice what the servers can take, so that none of them waits for us."""
-        return 2 * self.sampler.pool.capacity
+        """As many are open as the servers can take twice, so that none of them waits for us.
+
+        A batch whose last sample is slow takes up only that sample's place.
+        """
+        return 2 * self.sampler.pool.capacity - self.sampler.num_open
+
+    @property
+    def lost(self) -> Ledger:
+        """As the store has it."""
+        return self._store.lost
 
     async def ask(self, drafts: Sequence[Draft], seed: int) -> list[Reply | SetAside]:  # noqa: ARG002
         """All drafts side by side."""

@@ -136,6 +136,7 @@ def by_prompt(drafts: Sequence[Draft]) -> list[tuple[Prompt, list[int]]]:
     """The drafts' prompts, each once, with the places of those that share it."""
     places: dict[tuple[str, Prompt], list[int]] = {}
     for place, draft in enumerate(drafts):
-        # Two problems with the same statement keep samples of their own.
+        # For a model in this process two problems with the same statement are asked apart; the
+        # answers of servers are kept by content, and there they share them.
         places.setdefault((draft.problem.id, draft.prompt), []).append(place)
     return [(prompt, group) for (_, prompt), group in places.items()]

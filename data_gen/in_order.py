@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Generic, TypeVar
@@ -16,15 +18,8 @@ R = TypeVar("R")
 _KEPT = 1024
 # Items that are begun and not written; each holds its input in memory.
 _AHEAD = 4096
-
-
-@dataclasses.dataclass
-class _Item(Generic[T, R]):
-    """An item that was begun; ``task`` is None once its result was dropped."""
-
-    value: T
-    size: int
-    task: asyncio.Task[R] | None
+# How often to look for room: an item that is half done may already leave some.
+_LOOK_SECONDS = 0.02
 
 
 async def run_in_order(
@@ -38,102 +33,137 @@ async def run_in_order(
 ) -> None:
     """Call ``work`` for each item and ``write`` for each result, these in order and one by one.
 
-    Items are begun while the sizes of those under way are within ``room()``, but always one.
-    ``is_repeatable``: working on an item again is cheap and gives the same result, so a result
-    that must wait long for its turn is dropped and made again: memory does not grow with the
-    items. After an error nothing more is begun; what is under way is finished, what is complete
-    is written, and the error is raised.
+    Items are begun as long as their sizes are within ``room()``, what may be added to all that is
+    under way now, but always one. ``is_repeatable``: working on an item again is cheap and gives
+    the same result, so a result that must wait long for its turn is dropped and made again: memory
+    does not grow with the items. After an error, also of ``write``, nothing more is begun; what is
+    under way is finished, what is complete is written (if it can be), and the error is raised.
     """
-    source, begun = iter(items), deque[_Item[T, R]]()
-    active: set[asyncio.Task[R]] = set()
-    writing: asyncio.Task[None] | None = None
-    error: BaseException | None = None
+    run = _Run(iter(items), work, write, size, room)
     try:
-        while True:
-            if error is None:
-                _begin(source, begun, active, work, size, room)
-            if writing is None and begun and _is_ready(begun[0]):
-                writing = asyncio.ensure_future(_write_ready(begun, work, write))
-            if not active and writing is None:
-                break
-            both = [*active, writing] if writing else [*active]
-            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if writing in done:
-                writing.result()
-                writing = None
-            # Every one is looked at: asyncio prints those that nobody has seen.
-            errors = [e for task in active & done if (e := task.exception())]
-            error = error or next(iter(errors), None)
-            active -= done
-            if is_repeatable:
-                _drop(begun)
+        while run.goes_on():
+            # Whatever ends from here on wakes us.
+            run.changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS if run.lacks_room else None):
+                    await run.changed.wait()
+            if is_repeatable and run.changed.is_set():
+                run.drop()
     finally:
-        for task in active:
+        await run.end()
+    if run.error is not None:
+        raise run.error
+
+
+@dataclasses.dataclass
+class _Item(Generic[T, R]):
+    """An item that was begun; ``task`` is None once its result was dropped."""
+
+    value: T
+    size: int
+    task: asyncio.Task[R] | None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its result can be written."""
+        return self.task is None or (self.task.done() and _error(self.task) is None)
+
+
+@dataclasses.dataclass(eq=False)
+class _Run(Generic[T, R]):
+    """What is begun, under way and being written."""
+
+    source: Iterator[T]
+    work: Callable[[T], Awaitable[R]]
+    write: Callable[[T, R], None]
+    size: Callable[[T], int]
+    room: Callable[[], int]
+    changed: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    error: BaseException | None = None
+    lacks_room: bool = False
+    _begun: deque[_Item[T, R]] = dataclasses.field(default_factory=deque)
+    _kept: int = 0
+    _active: set[asyncio.Task[R]] = dataclasses.field(default_factory=set)
+    _writing: asyncio.Task[None] | None = None
+    _can_write: bool = True
+
+    def goes_on(self) -> bool:
+        """Begin and write what can be; False when all is done that will be."""
+        self.lacks_room = False
+        if self.error is None:
+            self._begin()
+        if self._writing is None and self._can_write and self._begun and self._begun[0].is_ready:
+            self._writing = asyncio.ensure_future(self._write_ready())
+            self._writing.add_done_callback(self._written)
+        return bool(self._active or self._writing)
+
+    def drop(self) -> None:
+        """Forget results that wait behind many others for one that is not there yet."""
+        if self._kept <= _KEPT or (self._begun and self._begun[0].is_ready):
+            return
+        self._kept = 0
+        for item in self._begun:
+            if item.task is None or not item.is_ready:
+                continue
+            if self._kept + item.size > _KEPT:
+                item.task = None
+            else:
+                self._kept += item.size
+
+    async def end(self) -> None:
+        """Cancel what is under way."""
+        for task in self._active:
             task.cancel()
         # A write is not given up in the middle: its thread would go on beside us.
-        await asyncio.gather(*active, *([writing] if writing else []), return_exceptions=True)
-    if error is not None:
-        raise error
+        rest = [*self._active, *([self._writing] if self._writing else [])]
+        await asyncio.gather(*rest, return_exceptions=True)
 
-
-def _begin(
-    source: Iterator[T],
-    begun: deque[_Item[T, R]],
-    active: set[asyncio.Task[R]],
-    work: Callable[[T], Awaitable[R]],
-    size: Callable[[T], int],
-    room: Callable[[], int],
-) -> None:
-    """Begin items while there is room, and the disk is not far behind."""
-    if begun and _is_ready(begun[0]) and sum(i.size for i in begun if _is_kept(i)) > _KEPT:
-        return
-    under_way = sum(item.size for item in begun if item.task in active)
-    while len(begun) < _AHEAD and (not active or under_way < room()):
-        value = next(source, None)
-        if value is None:
+    def _begin(self) -> None:
+        """Begin items while there is room, and the disk is not far behind."""
+        if self._kept > _KEPT and self._begun[0].is_ready:
             return
-        task = asyncio.ensure_future(_run(work, value))
-        active.add(task)
-        begun.append(_Item(value, size(value), task))
-        under_way += begun[-1].size
+        room = self.room()
+        while len(self._begun) < _AHEAD and (not self._active or room > 0):
+            value = next(self.source, None)
+            if value is None:
+                return
+            task = asyncio.ensure_future(self._work(value))
+            item = _Item(value, self.size(value), task)
+            task.add_done_callback(functools.partial(self._done, item))
+            self._active.add(task)
+            self._begun.append(item)
+            room -= item.size
+        self.lacks_room = len(self._begun) < _AHEAD
+
+    async def _work(self, value: T) -> R:
+        return await self.work(value)
+
+    async def _write_ready(self) -> None:
+        """Write the results whose turn it is, in a thread: the servers need not wait for it."""
+        while self._begun and self._begun[0].is_ready:
+            item = self._begun[0]
+            result = item.task.result() if item.task else await self.work(item.value)
+            await asyncio.to_thread(self.write, item.value, result)
+            self._begun.popleft()
+            self._kept -= item.size if item.task else 0
+            self.changed.set()
+
+    def _done(self, item: _Item[T, R], task: asyncio.Task[R]) -> None:
+        self._active.discard(task)
+        if not self._note(task):
+            self._kept += item.size
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writing = None
+        self._can_write = not self._note(task)
+
+    def _note(self, task: asyncio.Task[R] | asyncio.Task[None]) -> bool:
+        """Keep the first error. Every one is looked at: asyncio prints those nobody has seen."""
+        self.changed.set()
+        error = _error(task)
+        self.error = self.error or error
+        return error is not None
 
 
-async def _run(work: Callable[[T], Awaitable[R]], value: T) -> R:
-    return await work(value)
-
-
-def _is_ready(item: _Item[T, R]) -> bool:
-    """Whether its result can be written."""
-    if item.task is None:
-        return True
-    return item.task.done() and not item.task.cancelled() and item.task.exception() is None
-
-
-def _is_kept(item: _Item[T, R]) -> bool:
-    """Whether its result waits in memory."""
-    return item.task is not None and _is_ready(item)
-
-
-async def _write_ready(
-    begun: deque[_Item[T, R]],
-    work: Callable[[T], Awaitable[R]],
-    write: Callable[[T, R], None],
-) -> None:
-    """Write the results whose turn it is, in a thread: the servers need not wait for the disk."""
-    while begun and _is_ready(begun[0]):
-        item = begun[0]
-        result = item.task.result() if item.task else await work(item.value)
-        await asyncio.to_thread(write, item.value, result)
-        begun.popleft()
-
-
-def _drop(begun: deque[_Item[T, R]]) -> None:
-    """Forget results that wait behind many others for one that is not there yet."""
-    if begun and _is_ready(begun[0]):
-        return
-    kept = 0
-    for item in begun:
-        if _is_kept(item):
-            kept += item.size
-            if kept > _KEPT:
-                item.task = None
+def _error(task: asyncio.Task[R]) -> BaseException | None:
+    return asyncio.CancelledError() if task.cancelled() else task.exception()

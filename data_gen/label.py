@@ -20,9 +20,11 @@ from data_gen.labelers import MathShepherdLabeler
 from data_gen.labelers.rollouts import GeneratorRollouts
 from data_gen.models import ModelConfig, open_generator, seed_of
 from data_gen.prompting import load_strategy
+from data_gen.sampling_notes import lost_in_words, note_lost
 from prm.config import fingerprint, operational, parse, resolved, run
 from prm.errors import RecordError
 from prm.evaluation.step_truth import operand_pairs
+from prm.ledger import Ledger
 from prm.protocols import ChatGenerator, SamplingParams
 from prm.records import Problem, Solution, Verdict
 from prm.store import Shard, StoreWriter, content_hash, read_records, unique
@@ -50,7 +52,7 @@ class LabelConfig:
     strategy: str = "few_shot_arithmetic"
     """Prompt of the rollouts: a name in data_gen/prompts, or the path of a .yaml file."""
     sampling: SamplingParams = dataclasses.field(
-        default_factory=lambda: SamplingParams(max_tokens=56, stop=("\n\n",))
+        default_factory=lambda: SamplingParams(max_tokens=56)
     )
     """Temperature, token limit and stop strings of the rollouts (n comes from the labeler)."""
     labeler: MathShepherdLabeler = dataclasses.field(default_factory=MathShepherdLabeler)
@@ -62,7 +64,7 @@ class LabelConfig:
     problems_per_batch: int = 24
     """A batch is made, seeded and written whole."""
     seed: int = 0
-    """The same seed gives the same rollouts, for the same number of shards."""
+    """The same seed gives the same rollouts, without servers for the same number of shards."""
     shard: str = operational("0/1")
     """Which part of the problems: i/n."""
 
@@ -92,6 +94,8 @@ def main(argv: list[str] | None = None) -> None:
             say(f"label: {len(todo)} of {len(plan)} batches to do")
             _label(config, todo, problems, writer)
     finish("label", writer)
+    if lost := lost_in_words(writer.notes):
+        say(f"  {lost}")
 
 
 def _group(
@@ -139,6 +143,8 @@ def _label_batch(
         for labeler, part in _by_labeler(config, wanted, problems, generator.name)
         for one in labeler.label(part, rollouts, check=_checker(problems))
     ]
+    # A model in this process loses nothing.
+    note_lost(writer.notes, getattr(generator, "lost", Ledger()))
     cost = dataclasses.replace(rollouts.ledger, seconds=time.monotonic() - begun)
     writer.append(f"batch-{index}", labelled, num_in=len(pool), skipped=skipped, ledger=cost)
 
@@ -179,13 +185,15 @@ def _by_labeler(
 def _rollouts(
     config: LabelConfig, generator: ChatGenerator, problems: dict[str, Problem], index: int
 ) -> GeneratorRollouts:
+    keeps_answers = config.completer.servers is not None
     return GeneratorRollouts(
         generator,
         problems,
         strategy=load_strategy(config.strategy),
         params=config.sampling,
         answer_pattern=config.answer_pattern,
-        seed=seed_of(config.seed, "label", config.shard, index),
+        seed=config.seed if keeps_answers else seed_of(config.seed, "label", config.shard, index),
+        keeps_answers=keeps_answers,
     )
 
 

@@ -12,8 +12,9 @@ from prm.errors import ConfigError
 def spread(weights: Mapping[str, float], n: int) -> list[str]:
     """The strategies of samples 0 to n - 1, in proportion to their weights and well mixed.
 
-    More samples go on where fewer ended: ``spread(w, 8)`` begins with ``spread(w, 4)``. Ties go
-    to the strategy that is named first. The rule is nginx's smooth weighted round robin.
+    More samples go on where fewer ended: ``spread(w, 8)`` begins with ``spread(w, 4)``. Of equals
+    the first in the alphabet has its turn: the order of the weights decides nothing. The rule is
+    nginx's smooth weighted round robin.
 
     Raises:
         ConfigError: no weights, one that is not a positive finite number, or a negative ``n``.
@@ -27,7 +28,7 @@ def spread(weights: Mapping[str, float], n: int) -> list[str]:
     for _ in range(n):
         for name, share in shares.items():
             due[name] += share
-        # max gives the first of equals.
+        # max gives the first of equals, and the shares are in the order of their names.
         name = max(due, key=due.__getitem__)
         due[name] -= total
         chosen.append(name)
@@ -44,4 +45,4 @@ def _shares(weights: Mapping[str, float]) -> dict[str, Fraction]:
                 "to do without a strategy, leave it out"
             )
     # By their digits: 0.1, 0.2 and 0.3 are 1 to 2 to 3, without the rounding of binary numbers.
-    return {name: Fraction(str(weight)) for name, weight in weights.items()}
+    return {name: Fraction(str(weights[name])) for name in sorted(weights)}

@@ -16,87 +16,35 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
-import itertools
 import signal
-from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from data_gen.askers import Asker, InProcessAsker, ServerAsker
 from data_gen.console import console, finish, say
-from data_gen.drafts import Draft, Plan
+from data_gen.drafts import Plan
 from data_gen.in_order import run_in_order
-from data_gen.models import ModelConfig, load_generator, requests_folder, seed_of
+from data_gen.models import load_generator, requests_folder
+from data_gen.sample_batches import Batch, Drawn, batches, draw, write
+from data_gen.sample_config import SampleConfig
 from data_gen.sample_summary import Summary, summarise
 from data_gen.sample_tables import show_summary
+from data_gen.sampling_notes import closing_lines, note_lost
 from data_gen.sampling_progress import SamplingProgress
-from data_gen.solutions import Reader, answer_text
-from prm.config import fingerprint, operational, parse, resolved, run
-from prm.generation.requests import Reply, SetAside
-from prm.ledger import Ledger
-from prm.prices import price_of
-from prm.protocols import SamplingParams
+from data_gen.solutions import Reader
+from prm.config import fingerprint, parse, resolved, run
+from prm.errors import BudgetError, ConfigError, StoreError
+from prm.prices import Price, price_of
 from prm.records import Problem, Solution
-from prm.store import Shard, StoreWriter, content_hash, discard, read_ids, read_records
-from prm.traces import StepsFrom
+from prm.store import Shard, StoreWriter, content_hash, discard, read_records, read_unique
+from prm.verifiers import get_verifier
 
 COMMAND = "python -m data_gen.sample"
 _REMEDY = "Choose another output folder, or write the records anew: --remake true."
-
-
-@dataclasses.dataclass(frozen=True)
-class SampleConfig:
-    """Settings of `data_gen.sample`."""
-
-    problems: str = operational("runs/quickstart/problems")
-    """Store of problems to solve."""
-    output: str = operational("runs/quickstart/solutions")
-    """Folder of the store."""
-    generator: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    """The model that writes the solutions, and where it runs."""
-    strategies: dict[str, float] = dataclasses.field(
-        default_factory=lambda: {"few_shot_arithmetic": 1.0}
-    )
-    """Prompts and their weights: the samples are spread over them. Names of data_gen/prompts, or
-    paths of .yaml files like those there."""
-    refine: str = ""
-    """Prompt that improves each solution, such as find_and_fix; empty = none."""
-    refine_rounds: int = 0
-    """How often; each round is a record of its own, linked to its parent."""
-    sampling: SamplingParams = dataclasses.field(
-        default_factory=lambda: SamplingParams(n=8, max_tokens=64, stop=("\n\n",))
-    )
-    """Samples a problem, temperature, token limit, stop strings."""
-    steps_from: StepsFrom = "text"
-    """text: each line is a step. thinking, answer: that part of a text with <think> tags, cut at
-    paragraphs and turns of thought."""
-    opens_thinking: bool = False
-    """The model's chat template opens the thinking (QwQ, DeepSeek-R1): a text without </think> was
-    cut off in its thoughts and has no answer."""
-    answer_pattern: str = r"^Answer: (.+)$"
-    """Regular expression; its first group in the last step is the final answer. "boxed": the last
-    \\boxed{}."""
-    problems_per_batch: int = 16
-    """A batch is written whole; a model in this process also makes and seeds it whole."""
-    seed: int = 0
-    """The same seed gives the same solutions, for the same number of shards."""
-    shard: str = operational("0/1")
-    """Which part of the problems: i/n."""
-    remake: bool = operational(False)
-    """Write this shard's records anew, and ask again what was set aside. Kept answers are used."""
-    wandb_project: str = operational("")
-    """Log progress to this project of Weights & Biases; empty = do not."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Batch:
-    """Problems that are written together; ``name`` is the batch's in the store."""
-
-    name: str
-    seed: int
-    problems: tuple[Problem, ...]
-
-
-Drawn = list[tuple[Draft, Reply | SetAside]]
+_GO_ON = (
+    "To go on with what there is: --remake true with a smaller sampling.n or fewer problems makes "
+    "records of what was paid for"
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -106,35 +54,59 @@ def main(argv: list[str] | None = None) -> None:
     plan = Plan.make(
         config.strategies, config.sampling.n, config.refine, config.refine_rounds, config.seed
     )
-    num_problems = sum(shard.has(name) for name in read_ids(config.problems, Problem))
+    total = _num_problems(config, shard) * plan.num_samples
+    identity = _identity(config, plan)
     if config.remake:
-        discard(config.output, shard)
-    with _open(config, plan, shard) as writer:
+        discard(config.output, shard, unless=identity)
+    with StoreWriter(
+        config.output, **identity, config=resolved(config), shard=shard, remedy=_REMEDY
+    ) as writer:
         if not writer.is_done:
-            _sample(config, plan, writer, num_problems)
+            _sample(config, plan, writer, total)
+        _check_count(writer, total)
         summary = _summary(config, shard, writer)
         writer.notes["summary"] = summary.to_json() if summary else None
     if summary:
         show_summary(summary, console)
     finish("sample", writer)
+    for line in closing_lines(writer):
+        say(line)
 
 
-def _open(config: SampleConfig, plan: Plan, shard: Shard) -> StoreWriter:
+def _num_problems(config: SampleConfig, shard: Shard) -> int:
+    """How many there are in this shard; each can be judged, and its id occurs once."""
+    count, verifiers = 0, set[str]()
+    for problem in read_unique(config.problems, Problem):
+        if problem.verifier not in verifiers:
+            try:
+                get_verifier(problem.verifier)
+            except ConfigError as error:
+                raise ConfigError(f"{config.problems}: problem {problem.id!r}: {error}") from error
+            verifiers.add(problem.verifier)
+        count += shard.has(problem.id)
+    return count
+
+
+def _identity(config: SampleConfig, plan: Plan) -> dict[str, Any]:
+    """What the records are made from."""
     prompts = {f"prompt {one.id}": one.fingerprint for one in plan.every_strategy}
-    return StoreWriter(
-        config.output,
-        job="sample",
-        config=resolved(config),
-        config_hash=fingerprint(config),
-        inputs={"problems": content_hash(config.problems), **prompts},
-        shard=shard,
-        remedy=_REMEDY,
-    )
+    return {
+        "job": "sample",
+        "config_hash": fingerprint(config),
+        "inputs": {"problems": content_hash(config.problems), **prompts},
+    }
 
 
-def _sample(config: SampleConfig, plan: Plan, writer: StoreWriter, num_problems: int) -> None:
+def _check_count(writer: StoreWriter, total: int) -> None:
+    if writer.num_in != total:
+        raise StoreError(
+            f"{writer.folder}: {writer.num_in} samples are accounted for, the problems ask for "
+            f"{total}: please report this; --remake true writes the records anew"
+        )
+
+
+def _sample(config: SampleConfig, plan: Plan, writer: StoreWriter, total: int) -> None:
     """Make and write what is missing."""
-    total = num_problems * plan.num_samples
     say(f"sample: {total - writer.num_in} of {total} samples to do")
     progress = SamplingProgress(
         total,
@@ -163,18 +135,44 @@ async def _ask_servers(
         if config.remake and (again := store.forget_set_aside()):
             say(f"sample: {again} requests that were set aside are asked again")
         async with ServerSampler(servers, store=store, num_shards=shard.count) as sampler:
-            asker = ServerAsker(sampler, model, config.sampling, config.seed)
+            asker = ServerAsker(sampler, store, model, config.sampling, config.seed)
             progress.watch(sampler)
-            await _draw(config, plan, writer, asker, progress)
+            try:
+                await _draw(config, plan, writer, asker, progress)
+            except BudgetError as error:
+                raise BudgetError(f"{error}. {_GO_ON}") from error
 
 
 async def _draw(
     config: SampleConfig, plan: Plan, writer: StoreWriter, asker: Asker, progress: SamplingProgress
 ) -> None:
     """All batches, side by side where the asker has room, written in their order."""
+    reader = _reader(config, asker.name)
+
+    async def work(batch: Batch) -> Drawn:
+        return await draw(plan, asker, reader, batch)
+
+    def keep(batch: Batch, drawn: Drawn) -> None:
+        note_lost(writer.notes, asker.lost)
+        cost = write(reader, plan, writer, batch, drawn, keeps_seed=not asker.keeps_answers)
+        progress.wrote(len(batch.problems) * plan.num_samples, cost)
+
+    async with progress.shown():
+        await run_in_order(
+            batches(config, writer),
+            work,
+            keep,
+            size=lambda batch: len(batch.problems) * len(plan.sequence),
+            room=asker.room,
+            is_repeatable=asker.keeps_answers,
+        )
+    note_lost(writer.notes, asker.lost)
+
+
+def _reader(config: SampleConfig, model: str) -> Reader:
     servers = config.generator.servers
-    reader = Reader(
-        model=asker.name,
+    return Reader(
+        model=model,
         # How many were asked for says nothing about one: more may be asked for later.
         sampling={k: v for k, v in dataclasses.asdict(config.sampling).items() if k != "n"},
         steps_from=config.steps_from,
@@ -182,85 +180,6 @@ async def _draw(
         answer_pattern=config.answer_pattern,
         endpoint=servers.name or None if servers else None,
     )
-
-    async def work(batch: _Batch) -> Drawn:
-        return await _drawn(plan, asker, batch)
-
-    def write(batch: _Batch, drawn: Drawn) -> None:
-        cost = _write(reader, plan, writer, batch, drawn, keeps_seed=not asker.keeps_answers)
-        progress.wrote(len(batch.problems) * plan.num_samples, cost)
-
-    async with progress.shown():
-        await run_in_order(
-            _batches(config, writer),
-            work,
-            write,
-            size=lambda batch: len(batch.problems) * len(plan.sequence),
-            room=asker.room,
-            is_repeatable=asker.keeps_answers,
-        )
-
-
-def _batches(config: SampleConfig, writer: StoreWriter) -> Iterator[_Batch]:
-    """The batches of this shard that are not written yet, read as they are needed."""
-    shard = Shard.parse(config.shard)
-    mine = (one for one in read_records(config.problems, Problem) if shard.has(one.id))
-    for index in itertools.count():
-        problems = tuple(itertools.islice(mine, config.problems_per_batch))
-        if not problems:
-            return
-        if not writer.has(f"batch-{index}"):
-            seed = seed_of(config.seed, "sample", config.shard, index)
-            yield _Batch(f"batch-{index}", seed, problems)
-
-
-async def _drawn(plan: Plan, asker: Asker, batch: _Batch) -> Drawn:
-    """Every sample of a batch, round by round, in the order of the solutions' ids."""
-    drafts = [draft for problem in batch.problems for draft in plan.first(problem)]
-    drawn: Drawn = []
-    for number in range(plan.rounds + 1):
-        seed = seed_of(batch.seed, "round", number) if number else batch.seed
-        replies = list(zip(drafts, await asker.ask(drafts, seed), strict=True))
-        drawn += replies
-        if number < plan.rounds:
-            drafts = plan.refined(_texts(replies))
-    places = {problem.id: i for i, problem in enumerate(batch.problems)}
-    return sorted(drawn, key=lambda one: (places[one[0].problem.id], one[0].k, one[0].round))
-
-
-def _texts(drawn: Drawn) -> Iterator[tuple[Draft, str]]:
-    """What each draft said, where it said anything."""
-    for draft, reply in drawn:
-        if isinstance(reply, Reply) and (text := answer_text(reply.generation.text, draft)):
-            yield draft, text
-
-
-def _write(
-    reader: Reader,
-    plan: Plan,
-    writer: StoreWriter,
-    batch: _Batch,
-    drawn: Drawn,
-    *,
-    keeps_seed: bool,
-) -> Ledger:
-    """Write a batch; what gave no solution is counted by its reason."""
-    solutions: list[Solution] = []
-    num_in = len(batch.problems) * plan.num_samples
-    skipped = Counter({"nothing_to_refine": num_in - len(drawn)})
-    cost = Ledger()
-    for draft, reply in drawn:
-        if isinstance(reply, SetAside):
-            skipped[reply.reason] += 1
-            continue
-        cost += reply.cost
-        solution = reader.solution(draft, reply, batch.seed if keeps_seed else None)
-        if solution is None:
-            skipped["no_steps"] += 1
-        else:
-            solutions.append(solution)
-    writer.append(batch.name, solutions, num_in=num_in, skipped=+skipped, ledger=cost)
-    return cost
 
 
 def _summary(config: SampleConfig, shard: Shard, writer: StoreWriter) -> Summary | None:
@@ -270,8 +189,8 @@ def _summary(config: SampleConfig, shard: Shard, writer: StoreWriter) -> Summary
     problems = (one for one in read_records(config.problems, Problem) if shard.has(one.id))
     solutions = read_records(writer.data_file, Solution)
     servers = config.generator.servers
-    price = price_of(servers.price, servers.prices) if servers else None
-    return summarise(problems, solutions, price)
+    price = price_of(servers.price, servers.prices) if servers else Price()
+    return summarise(problems, solutions, price, writer.ledger.dollars)
 
 
 @contextlib.contextmanager

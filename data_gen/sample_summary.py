@@ -46,7 +46,8 @@ class StrategySummary:
     ``distinct_answers`` is a mean over its problems, ``mean_tokens`` of written tokens over its
     samples. ``num_solved`` problems have a right answer from it, ``num_solved_alone`` from
     nothing else: what pass@N would lose without it. ``cost`` is the usage of its solutions: each
-    counts the whole prompt, also where several were asked for at once, and none its parents.
+    counts the whole prompt, also where several were asked for at once, and none its parents. Its
+    dollars are the strategy's part of the bill, which replies without a step are on too.
     """
 
     strategy: str
@@ -102,9 +103,15 @@ class Summary:
 
 
 def summarise(
-    problems: Iterable[Problem], solutions: Iterable[Solution], price: Price | None = None
+    problems: Iterable[Problem],
+    solutions: Iterable[Solution],
+    price: Price | None = None,
+    billed: float | None = None,
 ) -> Summary:
     """Judge and count; dollars are the solutions' usage at ``price``.
+
+    ``billed``: the dollars that it all did cost. Endpoints may differ in price, and a solution does
+    not say who wrote it: each strategy then bears its part as its usage at ``price`` would have it.
 
     Raises:
         RecordError: a solution's problem is not among ``problems``, the solutions of a problem
@@ -127,6 +134,8 @@ def summarise(
     if not total.counts["samples"]:
         raise RecordError("there are no solutions to sum up")
     num_problems, price = total.counts["problems"], price or Price()
+    if billed is not None:
+        price = _as_billed(price, total.counts["read"], total.counts["written"], billed)
     return Summary(
         num_problems=num_problems,
         num_unsampled_problems=len(waiting),
@@ -141,6 +150,14 @@ def summarise(
             for missing in [found.pop("no parent", 0)]
         ),
     )
+
+
+def _as_billed(price: Price, read: int, written: int, billed: float) -> Price:
+    """The price at which these tokens cost what was billed; without one all tokens cost alike."""
+    usage = Ledger(read, written)
+    base = price if price.dollars(usage) else Price(1.0, 1.0)
+    scale = billed / base.dollars(usage) if usage.tokens else 0.0
+    return Price(base.prompt * scale, base.generated * scale)
 
 
 class _Judged(NamedTuple):

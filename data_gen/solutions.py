@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 from data_gen.drafts import Draft, solution_part
+from prm.errors import ConfigError
 from prm.generation.requests import Reply
+from prm.protocols import Generation
 from prm.records import Solution, Trace, Usage
 from prm.traces import StepsFrom, find_answer, find_thinking, split_trace
 from prm.verifiers import extract_answer
+from prm.verifiers.extract import BOXED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Reader:
     def solution(self, draft: Draft, reply: Reply, seed: int | None) -> Solution | None:
         """The record, or None when the text has no step."""
         made = reply.generation
-        steps, trace, answer = self._read(made.text, draft)
+        steps, trace, answer = self._read(made, draft)
         if not steps:
             return None
         return Solution(
@@ -47,11 +51,35 @@ class Reader:
             round=draft.round,
         )
 
-    def _read(self, text: str, draft: Draft) -> tuple[tuple[str, ...], Trace | None, str | None]:
+    def said(self, draft: Draft, made: Generation) -> str:
+        """The solution as it is shown for refinement: what a model said after its thoughts.
+
+        All of the text where the thoughts are closed and nothing follows, or there are none; empty
+        where it was cut off in its thoughts.
+        """
+        text, is_open = made.text, self._is_open(made)
+        begin = solution_part(text, is_open=is_open) if draft.round else 0
+        thinking = find_thinking(text, is_open=is_open)
+        if not begin and thinking is not None and thinking[1] == len(text):
+            return ""
+        return text[begin or find_answer(text, is_open=is_open) :].strip() or text.strip()
+
+    def _is_open(self, made: Generation) -> bool:
+        """Whether the text begins inside the thoughts.
+
+        A text without tags that came to its end is an answer: the server has kept the thoughts.
+        """
+        was_stopped = made.finish_reason in ("length", "loop")
+        return self.opens_thinking and (was_stopped or find_thinking(made.text) is not None)
+
+    def _read(
+        self, made: Generation, draft: Draft
+    ) -> tuple[tuple[str, ...], Trace | None, str | None]:
         """Steps, their place in the text, and the final answer."""
-        begin = solution_part(text, is_open=self.opens_thinking) if draft.round else 0
+        text, is_open = made.text, self._is_open(made)
+        begin = solution_part(text, is_open=is_open) if draft.round else 0
         # What stands behind "New solution:" is said, not thought.
-        is_open = self.opens_thinking and not begin
+        is_open = is_open and not begin
         # Line breaks around a solution are no part of its first or last step.
         part = text[begin:].strip("\n")
         thinking = find_thinking(part, is_open=is_open)
@@ -68,10 +96,18 @@ class Reader:
         return steps, dataclasses.replace(trace, before=around[0], after=around[1]), answer
 
 
-def answer_text(text: str, draft: Draft) -> str:
-    """The solution as it is shown for refinement: what a model said after its thoughts.
+def check_pattern(pattern: str) -> None:
+    """Refuse an ``answer_pattern`` that finds nothing.
 
-    All of the text where it thought aloud or said nothing.
+    Raises:
+        ConfigError: it is neither "boxed" nor a regular expression with a group.
     """
-    begin = solution_part(text) if draft.round else 0
-    return text[begin or find_answer(text) :].strip() or text.strip()
+    try:
+        has_group = pattern == BOXED or re.compile(pattern).groups > 0
+    except re.error as error:
+        raise ConfigError(f"answer_pattern {pattern!r} is no regular expression: {error}") from None
+    if not has_group:
+        raise ConfigError(
+            f"answer_pattern {pattern!r} has no group: put the answer in brackets, as in "
+            r"'^Answer: (.+)$', or say 'boxed'"
+        )

@@ -30,6 +30,11 @@ class SamplingParams:
     top_logprobs: int = 0
     """Alternatives kept for each generated token; 0 = none, and no tokens are kept."""
 
+    def __post_init__(self) -> None:
+        """Make 1 and 1.0 the same: kept answers and settings are told apart by their text."""
+        object.__setattr__(self, "temperature", float(self.temperature))
+        object.__setattr__(self, "top_p", float(self.top_p))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from aiohttp import web
+
 from prm.generation.calls import Call
 from prm.generation.client import Client
 from prm.generation.endpoints import EndpointConfig
@@ -72,6 +74,23 @@ async def client_of(server: StubServer, **settings: Any) -> AsyncIterator[Client
 
 def call(prompt: Prompt = TEXT, **fields: Any) -> Call:
     return Call(prompt, **({"params": PARAMS, "model": "stub"} | fields))
+
+
+@contextlib.asynccontextmanager
+async def answering(handler: Callable[[web.BaseRequest], Awaitable[Any]]) -> AsyncIterator[str]:
+    """The url of a server that answers every request by the handler: a response, or JSON."""
+
+    async def respond(asked: web.BaseRequest) -> web.StreamResponse:
+        found = await handler(asked)
+        return found if isinstance(found, web.StreamResponse) else web.json_response(found)
+
+    runner = web.ServerRunner(web.Server(respond), shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
 
 
 def run(work: Callable[..., Awaitable[T]], *several: dict[str, Any], **options: Any) -> T:

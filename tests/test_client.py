@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from prm.generation.calls import Call, guess_tokens
+from prm.generation.calls import Call, Watch, guess_tokens
 from prm.generation.client import Client, StreamUsage
 from prm.generation.endpoints import EndpointConfig
 from prm.generation.faults import Fault
@@ -15,11 +15,12 @@ from prm.generation.loop_guard import find_loop
 from prm.generation.replies import Answer, share
 from prm.ledger import Ledger
 from prm.protocols import Generation, SamplingParams
-from tests.server_setup import BEGUN, OFF, ON, PARAMS, TEXT, call, chat, client_of, run
+from tests.server_setup import BEGUN, OFF, ON, PARAMS, TEXT, answering, call, chat, client_of, run
 from tests.stub_client import ask, disconnected
 from tests.stub_server import StubServer
 
 LONG = SamplingParams(max_tokens=20_000)
+LINES = call(params=LONG)
 FULL = SamplingParams(temperature=0.5, top_p=0.9, max_tokens=30, stop=("\n\n", "END"))
 
 
@@ -275,12 +276,14 @@ def test_a_stream_says_that_it_lives_before_it_ends():
     async def work(server: StubServer) -> list[str]:
         seen = []
         async with client_of(server) as client:
-            await client.stream(call(), ON, "final", lambda: seen.append("alive"))
+            watch = Watch(lambda: seen.append("alive"), lambda: seen.append("heard"))
+            await client.stream(call(), ON, "final", watch)
             seen.append("over")
         return seen
 
     seen = run(work, chunk_delay_ms=1)
-    assert seen[0] == "alive"
+    assert seen[:2] == ["heard", "alive"]
+    assert seen.count("heard") > 5
     assert seen[-1] == "over"
 
 
@@ -358,7 +361,20 @@ def test_what_the_server_gave_up_is_no_answer():
     asyncio.run(work())
 
 
-@pytest.mark.parametrize("usage", [b'"many"', b"[1]", b'{"completion_tokens": "many"}', b"{}"])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        b'"many"',
+        b"[1]",
+        b'{"prompt_tokens": 3, "completion_tokens": "many"}',
+        b"{}",
+        b'{"prompt_tokens": 3}',
+        b'{"prompt_tokens": 3, "completion_tokens": null}',
+        b'{"prompt_tokens": 3, "completion_tokens": 0}',
+        b'{"prompt_tokens": 0, "completion_tokens": 2}',
+        b'{"completion_tokens": 2}',
+    ],
+)
 def test_a_usage_that_cannot_be_read_is_estimated(usage):
     choice = b'{"text": "12345", "finish_reason": "stop"}'
 
@@ -368,5 +384,67 @@ def test_a_usage_that_cannot_be_read_is_estimated(usage):
             assert whole == await client.stream(call(), ON, "final")
             assert whole.is_estimated
             assert whole.cost == Ledger(guess_tokens(TEXT), 2)
+
+    asyncio.run(work())
+
+
+def test_a_stream_takes_nothing_from_samples_that_were_not_asked_for():
+    async def work() -> Answer:
+        events = [
+            b'{"choices": [{"index": 0, "text": "a"}]}',
+            b'{"choices": [{"index": 1, "text": "x", "finish_reason": "length"}]}',
+            b'{"choices": [{"index": 0, "text": "b", "finish_reason": "stop"}]}',
+        ]
+        async with server_that_says(b"\n\ndata: ".join(events)) as client:
+            return await client.stream(call(), ON, "final")
+
+    found = only(asyncio.run(work()))
+    assert (found.text, found.finish_reason, found.generated_tokens) == ("ab", "stop", 1)
+
+
+def test_of_several_choices_those_with_a_text_are_kept_and_bear_the_cost():
+    good = b'{"text": "%b", "finish_reason": "stop"}'
+    choices = [good % b"abcd", b'{"text": null, "finish_reason": "stop"}', good % b"efgh"]
+    usage = b'{"prompt_tokens": 7, "completion_tokens": 30}'
+
+    async def work() -> Answer:
+        body = b'{"choices": [%b], "usage": %b}' % (b", ".join(choices), usage)
+        async with server_that_says(body) as client:
+            return await client.ask(call(n=3))
+
+    found = asyncio.run(work())
+    assert [(g.text, g.generated_tokens) for g in found.generations] == [("abcd", 15), ("efgh", 15)]
+    assert (found.cost, found.num_empty) == (Ledger(7, 30), 1)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_request_that_is_cancelled_says_what_it_may_have_cost(streams):
+    async def work(server: StubServer) -> Watch:
+        watch = Watch()
+        async with client_of(server) as client:
+            ways = (client.stream(LINES, ON, "final", watch), client.ask(LINES, watch))
+            asking, other = map(asyncio.ensure_future, ways if streams else ways[::-1])
+            other.cancel()
+            await asyncio.sleep(0.3)
+            asking.cancel()
+            await asyncio.gather(asking, other, return_exceptions=True)
+        return watch
+
+    lost = run(work, answer="cases", chunk_delay_ms=10, latency_ms=0 if streams else 5000).lost
+    if streams:
+        assert lost.prompt_tokens == guess_tokens(TEXT)
+        assert 0 < lost.generated_tokens < 1000
+    else:
+        assert lost == LINES.worst_cost()
+
+
+def test_a_list_of_models_that_does_not_come_is_not_waited_for():
+    async def work() -> None:
+        async with asyncio.timeout(5), answering(lambda _: asyncio.sleep(60)) as url:
+            client = Client(EndpointConfig(url), timeout=30)
+            with pytest.raises(Fault, match=r"no list of models within 0.1 s") as caught:
+                await client.models(0.1)
+            await client.close()
+        assert caught.value.kind == "timeout"
 
     asyncio.run(work())

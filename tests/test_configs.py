@@ -94,6 +94,27 @@ def test_the_short_form_changes_settings_that_exist_and_changes_them():
     assert changed == set(smaller)
 
 
+@pytest.mark.parametrize(
+    ("folder", "stop"), [("quickstart", ("\n\n",)), ("results", ("\n\n",)), ("qwq", ())]
+)
+def test_a_rollout_stops_where_the_file_says(folder, stop):
+    # A model that thinks at length writes empty lines between its steps.
+    [job] = [job for job in jobs(folder) if job.name == "label"]
+    assert settings(job, folder).sampling.stop == stop
+    if folder == "quickstart":
+        assert settings(job, folder, read(folder, "smoke.yaml")).sampling.stop == stop
+
+
+@pytest.mark.parametrize(
+    ("folder", "stop"), [("quickstart", ("\n\n",)), ("results", ("\n\n",)), ("qwq", ())]
+)
+def test_a_sample_stops_where_the_file_says(folder, stop):
+    [job] = [job for job in jobs(folder) if job.name == "sample"]
+    assert settings(job, folder).sampling.stop == stop
+    if folder == "quickstart":
+        assert settings(job, folder, read(folder, "smoke.yaml")).sampling.stop == stop
+
+
 @pytest.mark.parametrize("folder", PIPELINES)
 def test_one_sample_is_drawn_for_each_number_that_is_measured(folder):
     loaded = {job.name: settings(job, folder) for job in jobs(folder)}

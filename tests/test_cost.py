@@ -1,5 +1,6 @@
 """`prm cost` on runs written by hand, so that each figure can be worked out."""
 
+import dataclasses
 import json
 import tracemalloc
 
@@ -100,18 +101,46 @@ def test_each_figure_is_the_spent_divided_by_what_came_out(whole, capsys):
         }
     )
     # (9,000 read * 15 + 1,000 cached * 7.5 + 4,000 written * 60) / 1e6
-    assert cost["both"]["o1"]["in all"] == pytest.approx(0.3825)
-    assert cost["both"]["o1"]["a right answer"] == pytest.approx(0.3825 / 4)
-    assert cost["both"]["o1-generated-only"]["in all"] == pytest.approx(0.24)
-    assert set(cost["both"]) == {"tokens", "billed", *PRICES}
+    assert cost["total"]["o1"]["in all"] == pytest.approx(0.3825)
+    assert cost["total"]["o1"]["a right answer"] == pytest.approx(0.3825 / 4)
+    assert cost["total"]["o1-generated-only"]["in all"] == pytest.approx(0.24)
+    assert set(cost["total"]) == {"tokens", "billed", *PRICES}
 
 
-def test_both_is_sampling_and_labelling_together(whole, capsys):
+def test_the_total_is_sampling_and_labelling_together(whole, capsys):
     found = as_json(capsys, whole)
-    assert Ledger(**found["spent"]["both"]) == SAMPLING + LABELLING
-    for name in found["cost"]["both"]:
+    assert Ledger(**found["spent"]["total"]) == SAMPLING + LABELLING
+    for name in found["cost"]["total"]:
         parts = (found["cost"][kind][name]["in all"] for kind in ("sampling", "labelling"))
-        assert found["cost"]["both"][name]["in all"] == pytest.approx(sum(parts))
+        assert found["cost"]["total"][name]["in all"] == pytest.approx(sum(parts))
+
+
+def test_what_failed_requests_may_have_cost_is_billed_in_a_row_of_its_own(whole, capsys):
+    lost = [Ledger(500, 0, dollars=0.01), Ledger(100, 300, dollars=0.03), Ledger(dollars=0.02)]
+    for shard, one in enumerate(lost[:2]):
+        with open_store(whole / "more" / "solutions", Shard(shard, 2)) as writer:
+            writer.notes["lost"] = dataclasses.asdict(one)
+            writer.append("all", [solution(shard, "2")], ledger=SAMPLING)
+    with open_store(whole / "more" / "labels") as writer:
+        writer.notes["lost"] = dataclasses.asdict(lost[2])
+    found = as_json(capsys, whole / "more")
+    assert Ledger(**found["spent"]["lost"]) == sum(lost, Ledger())
+    assert Ledger(**found["spent"]["sampling"]) == SAMPLING + SAMPLING
+    assert Ledger(**found["spent"]["total"]) == sum(lost, SAMPLING + SAMPLING)
+    assert found["cost"]["total"]["billed"]["in all"] == pytest.approx(0.12)
+    assert found["cost"]["lost"]["billed"]["in all"] == pytest.approx(0.06)
+    lines = [line.split() for line in shown(capsys, whole / "more").splitlines()]
+    assert ["│", "lost", "│", "600", "│", "0", "│", "300", "│", "0", "│", "$0.0600", "│"] in lines
+
+
+def test_where_nothing_was_lost_there_is_no_such_row(whole, capsys):
+    for name in ("solutions", "labels"):
+        path = whole / name / f"{Shard().stem}.json"
+        manifest = json.loads(path.read_text())
+        manifest["notes"]["lost"] = dataclasses.asdict(Ledger()) if name == "labels" else None
+        path.write_text(json.dumps(manifest))
+    assert list(as_json(capsys, whole)["spent"]) == ["sampling", "labelling", "total"]
+    assert "│ lost" not in shown(capsys, whole)
 
 
 def test_a_whole_run_has_no_notes(whole):
@@ -124,7 +153,7 @@ def test_the_tables_tell_it_in_words(whole, capsys):
     assert "5 labelled steps, 3 undecided" in text
     lines = [line for line in text.splitlines() if "│" in line]
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
-    assert ["both", "10,000", "1,000", "4,000", "60", "$0.120"] in cells
+    assert ["total", "10,000", "1,000", "4,000", "60", "$0.120"] in cells
     assert ["", "o1", "$0.383", "$0.0382", "$0.0765", "$0.0956"] in cells
     assert all(len(line) <= 100 for line in text.splitlines())
     assert "ubicloud" not in text
@@ -204,7 +233,7 @@ def test_prices_of_your_own_stand_beside_the_others_and_replace_them(whole, tmp_
     table = tmp_path / "prices.yaml"
     table.write_text("mine: {prompt: 1, generated: 2.5, cached: 0}\no1: {generated: 100}\n")
     assert read_prices(table)["mine"] == Price(1.0, 2.5, 0.0)
-    cost = as_json(capsys, whole, "--table", table, "--prices", "mine, o1")["cost"]["both"]
+    cost = as_json(capsys, whole, "--table", table, "--prices", "mine, o1")["cost"]["total"]
     # 9,000 read at $1, 1,000 cached at $0, 4,000 written at $2.5; then only the written at $100.
     assert cost["mine"]["in all"] == pytest.approx(0.019)
     assert cost["o1"]["in all"] == pytest.approx(0.4)

@@ -203,7 +203,9 @@ def test_the_prompt_of_a_sample_is_the_strategy_with_the_problem(made, sampled):
 
 
 def test_a_text_without_any_step_is_skipped_and_counted(made, tiny_folder, tmp_path, capsys):
-    sample.main(words("sample", made, tmp_path, tiny_folder, "--sampling.max_tokens", "0"))
+    # Cut off in its thoughts, or ended before the first letter.
+    thinks = ("--opens_thinking", "true", "--steps_from", "answer", "--sampling.max_tokens", "1")
+    sample.main(words("sample", made, tmp_path, tiny_folder, *thinks))
     assert counts(tmp_path) == (14 * NUM_SAMPLES, 0, Counter(no_steps=14 * NUM_SAMPLES))
     assert "= out 0 + skipped 42 (42 no_steps)" in " ".join(capsys.readouterr().out.split())
 

@@ -41,6 +41,9 @@ class Work:
         assert result == value * value
         self.written.append(value)
 
+    def open_size(self, size):
+        return size * self.under_way
+
     async def run(self, items, *, room=4, size=1, is_repeatable=False, write=None):
         async with asyncio.timeout(PATIENCE_SECONDS):
             await run_in_order(
@@ -48,7 +51,8 @@ class Work:
                 self,
                 write or self.write,
                 size=size if callable(size) else lambda _: size,
-                room=room if callable(room) else lambda: room,
+                # Each has its size until it has its result.
+                room=lambda: (room() if callable(room) else room) - self.open_size(size),
                 is_repeatable=is_repeatable,
             )
 
@@ -231,11 +235,13 @@ def test_few_results_wait_in_memory_behind_a_slow_one():
 
     async def run():
         gate = asyncio.Event()
-        num_done = 0
+        num_done = num_open = 0
 
         async def work(value):
-            nonlocal num_done
+            nonlocal num_done, num_open
+            num_open += 1
             await (gate.wait() if value == 0 else asyncio.sleep(0))
+            num_open -= 1
             num_done += 1
             return Big()
 
@@ -245,7 +251,7 @@ def test_few_results_wait_in_memory_behind_a_slow_one():
                 work,
                 lambda _value, _result: None,
                 size=lambda _: 1,
-                room=lambda: 8,
+                room=lambda: 8 - num_open,
                 is_repeatable=True,
             )
         )
@@ -323,19 +329,34 @@ def test_an_error_of_the_last_and_of_the_first_item_is_raised():
         assert work.written == written
 
 
-def test_an_error_of_the_disk_ends_it_and_cancels_what_is_under_way():
+@pytest.mark.parametrize("is_repeatable", [True, False])
+def test_after_an_error_of_the_disk_what_is_under_way_is_finished_and_nothing_is_begun(
+    is_repeatable,
+):
     async def run():
-        work = Work(gates=[3])
+        work = Work(gates=[1, 2, 3, 4, 5])
+        tried = []
 
         def write(value, result):
+            tried.append(value)
             if value == 1:
                 raise OSError("disk full")
             work.write(value, result)
 
+        running = work.run(range(50), room=4, write=write, is_repeatable=is_repeatable)
+        task = asyncio.ensure_future(running)
+        await settle(work, begun=[0, 1, 2, 3, 4], written=[0])
+        work.gates[1].set()
+        await settle(work, finished=[0, 1])
+        begun = list(work.begun)
+        assert not task.done()
+        for gate in work.gates.values():
+            gate.set()
         with pytest.raises(OSError, match="disk full"):
-            await work.run(range(50), room=4, write=write)
-        assert work.written == [0]
-        assert work.cancelled == [3]
+            await task
+        assert sorted(work.finished) == work.begun == begun
+        assert tried == [0, 1]
+        assert work.cancelled == []
         assert work.under_way == 0
 
     asyncio.run(run())
@@ -401,3 +422,54 @@ def test_work_goes_on_while_a_result_is_written():
 
     asyncio.run(run())
     assert finished_meanwhile == [True]
+
+
+class Servers:
+    """So many places, and requests of lengths of which few are long, as thoughts are."""
+
+    def __init__(self, num_places):
+        self.num_places, self.num_open, self.num_begun = num_places, 0, 0
+        self.places, self.rng = asyncio.Semaphore(num_places), random.Random(1)
+        self.used, self.looks = 0, []
+
+    async def answer(self):
+        async with self.places:
+            self.used += 1
+            self.num_begun += 1
+            await asyncio.sleep(0.4 * min(1.0, self.rng.lognormvariate(-1.5, 0.8)))
+            self.used -= 1
+        self.num_open -= 1
+
+    async def ask(self, size):
+        self.num_open += size
+        await asyncio.gather(*(self.answer() for _ in range(size)))
+
+    def room(self):
+        return 2 * self.num_places - self.num_open
+
+    async def watch(self, total):
+        """The share of the places in use, as long as there is something left to ask."""
+        while self.num_begun < total:
+            await asyncio.sleep(0.005)
+            self.looks.append(self.used / self.num_places)
+
+
+@pytest.mark.parametrize("size", [1, 32, 512])
+def test_the_servers_have_work_however_the_lengths_vary(size):
+    async def run():
+        servers, total = Servers(128), 1536
+        watcher = asyncio.ensure_future(servers.watch(total))
+        await run_in_order(
+            [size] * (total // size),
+            servers.ask,
+            lambda _value, _result: None,
+            size=lambda value: value,
+            room=servers.room,
+            is_repeatable=True,
+        )
+        await watcher
+        return servers.looks
+
+    looks = asyncio.run(run())
+    assert len(looks) > 20
+    assert sum(looks) / len(looks) > 0.95

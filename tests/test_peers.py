@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from aiohttp import web
 
 from prm.errors import GenerationError
 from prm.generation.budget import BudgetConfig, max_prompt_tokens
@@ -17,6 +18,7 @@ from tests.server_setup import (
     ON,
     PARAMS,
     PRICES,
+    answering,
     call,
     chat,
     problems,
@@ -203,6 +205,15 @@ def test_a_model_that_is_not_there_ends_it_at_once_with_those_that_are():
     run(work)
 
 
+def test_a_url_without_its_version_is_asked_about():
+    async def work(server: StubServer) -> None:
+        root = server.url.removesuffix("/v1")
+        with pytest.raises(GenerationError, match=r"HTTP 404.*\(is /v1 missing in the url\?\)"):
+            await sample(servers(root), [request()])
+
+    run(work)
+
+
 def test_a_server_that_lists_no_models_tells_by_its_first_reply():
     async def work(server: StubServer) -> None:
         found = await sample(servers(server.url), [request()])
@@ -232,3 +243,130 @@ def test_concurrent_calls_share_what_was_found_out():
         assert len(server.requests) == 2 + 6
 
     run(work, record=True, latency_ms=5)
+
+
+# What one endpoint cannot do, another may
+
+
+def test_answers_that_were_begun_go_where_they_can_be_continued():
+    async def work(without: StubServer, able: StubServer) -> list[Reply]:
+        async with ServerSampler(servers(without.url, able.url)) as sampler:
+            found = await sampler.sample([*begun(20), *problems(10)])
+            assert not sampler.counts.faults
+            assert {state.status for state in sampler.pool.state()} == {"awake"}
+        # Its probes, and of the others those that were not begun.
+        assert without.counts["requests"] > 3
+        assert {reply.endpoint for reply in found[:20]} == {f"127.0.0.1:{able.port}"}
+        return found
+
+    found = run(work, {"prefill": "none", "latency_ms": 2}, {"latency_ms": 2})
+    assert len(texts(found)) == 30
+
+
+@pytest.mark.parametrize("lacks", ["chat_only", "completions_only"])
+def test_an_api_that_is_not_there_is_asked_for_elsewhere(lacks):
+    async def work(partial: StubServer, whole: StubServer) -> list[Reply]:
+        async with ServerSampler(servers(partial.url, whole.url)) as sampler:
+            chats = [request(index, prompt=chat()) for index in range(20)]
+            mine, others = (chats, problems(20)) if lacks == "chat_only" else (problems(20), chats)
+            found = await sampler.sample([*others, *mine])
+            assert not sampler.counts.faults
+            assert {reply.endpoint for reply in found[:20]} == {f"127.0.0.1:{whole.port}"}
+            assert len({reply.endpoint for reply in found}) == 2
+        return found
+
+    settings = {"latency_ms": 2}
+    assert len(texts(run(work, settings | {lacks: True}, settings))) == 40
+
+
+def test_an_api_that_no_endpoint_has_is_an_error_that_names_it():
+    async def work(server: StubServer) -> None:
+        with pytest.raises(GenerationError, match=r"has no /v1/completions \(HTTP 404: Not Found"):
+            await sample(servers(server.url), problems(3))
+
+    run(work, chat_only=True)
+
+
+# The list of models
+
+
+def answer(prompt_tokens: int = 9) -> dict:
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": 2}
+    return {"choices": [{"text": "abcd", "finish_reason": "stop"}], "usage": usage}
+
+
+LISTS = {
+    "400": lambda: web.json_response({"error": {"message": "unsupported"}}, status=400),
+    "html": lambda: web.Response(text="<html>", content_type="text/html"),
+    "429": lambda: web.json_response({"error": {"message": "later"}}, status=429),
+    "500": lambda: web.json_response({"error": {"message": "broken"}}, status=500),
+    "hangs": lambda: asyncio.sleep(60),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_server_that_gives_no_list_of_models_is_asked_without(kind):
+    num_lists = 0
+
+    async def handler(asked: web.BaseRequest):
+        nonlocal num_lists
+        if asked.method == "POST":
+            return answer()
+        num_lists += 1
+        found = LISTS[kind]()
+        return await found if kind == "hangs" else found
+
+    async def work(_: StubServer) -> None:
+        async with (
+            answering(handler) as url,
+            ServerSampler(servers(url, timeout=0.3, tries=1)) as sampler,
+        ):
+            assert len(texts(await sampler.sample(problems(12)))) == 12
+            assert not sampler.counts.faults
+
+    run(work)
+    # Those that wait share what the first has found.
+    assert num_lists == 1
+
+
+def test_a_connection_that_breaks_before_the_request_is_not_the_requests_failure():
+    num_lists = 0
+
+    async def handler(asked: web.BaseRequest):
+        nonlocal num_lists
+        if asked.method == "POST":
+            return answer()
+        num_lists += 1
+        if num_lists <= 2:
+            asked.transport.abort()
+        return {"data": [{"id": "stub"}]}
+
+    async def work(_: StubServer) -> None:
+        async with (
+            answering(handler) as url,
+            ServerSampler(servers(url, tries=1)) as sampler,
+        ):
+            assert len(texts(await sampler.sample(problems(8)))) == 8
+            assert set(sampler.counts.faults) == {"connection"}
+            assert sampler.counts.set_aside == 0
+
+    run(work)
+    assert num_lists == 3
+
+
+def test_who_is_cancelled_while_it_finds_out_leaves_that_to_the_next():
+    async def work(server: StubServer) -> None:
+        async with ServerSampler(servers(server.url)) as sampler:
+            first = asyncio.create_task(sampler.sample(begun(1)))
+            second = asyncio.create_task(sampler.sample(begun(2)[1:]))
+            while not server.counts["in_flight"]:
+                await asyncio.sleep(0.005)
+            first.cancel()
+            assert len(texts(await second)) == 1
+            assert first.cancelled()
+            # What it had asked for may have been billed.
+            assert sampler.counts.lost.tokens > 0
+            counts = sampler.counts
+            assert sampler.budget.spent.tokens == counts.ledger.tokens + counts.lost.tokens
+
+    run(work, latency_ms=50)

@@ -54,8 +54,13 @@ def test_no_strategy_is_ever_a_whole_sample_ahead_of_its_share(weights):
         assert counts[name] < n * weights[name] / total + 1
 
 
-def test_equal_weights_take_turns_in_the_order_of_the_mapping():
-    assert spread({"z": 1, "a": 1, "m": 1}, 7) == ["z", "a", "m", "z", "a", "m", "z"]
+def test_equal_weights_take_turns_in_the_order_of_their_names():
+    assert spread({"z": 1, "a": 1, "m": 1}, 7) == ["a", "m", "z", "a", "m", "z", "a"]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_the_order_of_the_weights_decides_nothing(weights):
+    assert spread(dict(reversed(weights.items())), 40) == spread(weights, 40)
 
 
 def test_only_the_ratio_of_the_weights_matters():

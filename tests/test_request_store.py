@@ -558,3 +558,38 @@ def test_the_memory_does_not_grow_with_the_rows(tmp_path):
 @pytest.mark.slow
 def test_the_memory_does_not_grow_with_200_000_rows(tmp_path):
     assert growth(tmp_path, 200_000) < 4_000_000
+
+
+def test_the_losses_are_told_apart_and_hold_over_restarts(tmp_path):
+    loss = Ledger(1, 2, 0.25, 0, 0.5)
+    with RequestStore(tmp_path) as store:
+        keep(store, 0)
+        store.note_loss(loss)  # nobody waits for it, and no event loop runs
+    with RequestStore(tmp_path) as store:
+        assert (store.lost, store.spent) == (loss, COST + loss)
+        run(store.add_loss(loss))
+        assert store.lost == loss + loss
+
+
+def test_a_loss_that_cannot_be_kept_is_told_to_the_next_who_waits(tmp_path):
+    with RequestStore(tmp_path) as store:
+        store.note_loss(Ledger(2**70))
+        while store._unheard is None:
+            time.sleep(0.001)
+        with pytest.raises(StoreError, match="OverflowError"):
+            keep(store, 0)
+        keep(store, 1)
+        assert store.lost == Ledger()
+
+
+def test_what_was_spent_with_other_numbers_of_shards_is_summed_over_all_their_files(tmp_path):
+    filled(tmp_path, [0, 1], Shard(0, 2))
+    filled(tmp_path, [2], Shard(1, 2))
+    filled(tmp_path, [3], Shard(1, 4))
+    with RequestStore(tmp_path, Shard(0, 4)) as store:
+        run(store.add_loss(COST))
+    with RequestStore(tmp_path, Shard(1, 4)) as store:
+        assert store.spent == COST
+        assert store.spent_elsewhere() == COST + COST + COST
+    with RequestStore(tmp_path, Shard(0, 2)) as store:
+        assert store.spent_elsewhere() == COST + COST

@@ -113,6 +113,27 @@ def test_ctrl_c_ends_the_job_soon_with_a_message_and_it_can_go_on(problems, whol
     assert data(out) == data(whole)
 
 
+def test_records_that_are_remade_go_on_where_a_kill_ended_them(problems, whole, tmp_path, capsys):
+    out = tmp_path / "out"
+    with threaded_stub(answer="arithmetic") as stub:
+        run_job(problems, out, **settings(stub.url, 64), seed=1)
+    with threaded_stub(**SLOW) as stub:
+        command = words(problems, out, **settings(stub.url), remake=True)
+        with start(command) as process:
+            # Two problems at least are whole.
+            wait_for_answers(stub, process, 4 * SAMPLES)
+            assert stop(process)[0] == -signal.SIGKILL
+        [journal] = out.glob("*.journal")
+        begun = journal.read_text().splitlines()
+        assert 0 < len(begun) < NUM
+        capsys.readouterr()
+        sample.main(words(problems, out, **settings(stub.url, 64), remake=True))
+    total = NUM * SAMPLES
+    told = f"sample: {total - len(begun) * SAMPLES} of {total} samples to do"
+    assert told in capsys.readouterr().out
+    assert data(out) == data(whole)
+
+
 def test_another_shard_may_run_beside_it(problems, whole, tmp_path):
     out = tmp_path / "out"
     with threaded_stub(**SLOW) as stub:

@@ -18,11 +18,14 @@ from tests.sample_setup import (
     problem,
     run_job,
     solutions,
+    start,
     sums,
     threaded_stub,
+    wait_until,
     words,
     write_problems,
 )
+from tests.stub_server import Fault
 
 NUM = 5
 PORTFOLIO = {"zero_shot_arithmetic": 2, "few_shot_arithmetic": 1}
@@ -257,6 +260,29 @@ def test_problems_of_the_same_words_share_the_answers_to_them(stub, asked, tmp_p
     assert asked() == 4
     for k in range(4):
         assert found[f"sum/0#{k}"].steps == found[f"sum/1#{k}"].steps
+
+
+def test_a_shard_that_calls_itself_done_but_lacks_samples_is_an_error(problems, stub, tmp_path):
+    out = tmp_path / "out"
+    run_job(problems, out, stub)
+    [journal] = out.glob("*.journal")
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(StoreError, match="16 samples are accounted for, the problems ask for 20"):
+        run_job(problems, out, stub)
+    assert len(run_job(problems, out, stub, remake=True)) == NUM * 4
+
+
+def test_one_slow_answer_does_not_hold_back_the_other_batches(stub, tmp_path):
+    problems = sums(tmp_path / "problems", 30)
+    slow = threaded_stub(answer="arithmetic", faults=[Fault("slow_first_byte", 60.0)])
+    with slow as server:
+        endpoints = [{"url": server.url, "concurrency": 8}]
+        servers = {"endpoints": endpoints, "timeout": 90}
+        command = words(problems, tmp_path / "out", servers=servers, problems_per_batch=8)
+        with start(command) as process:
+            wait_until(lambda: server.counts["answered"] == 30 * 4 - 1)
+            assert server.counts["in_flight"] == 1
+            process.kill()
 
 
 def test_without_the_guard_several_samples_are_one_request(problems, stub, asked, tmp_path):

@@ -10,10 +10,18 @@ import yaml
 
 from data_gen import sample
 from data_gen.sample import COMMAND, SampleConfig
-from prm.config import load, parse, run
+from prm.config import load, parse, resolved, run
 from prm.errors import ConfigError, GenerationError, RecordError, StoreError
 from prm.generation.endpoints import EndpointConfig
-from tests.sample_setup import counts, run_job, sums, threaded_stub, words, write_problems
+from tests.sample_setup import (
+    counts,
+    problem,
+    run_job,
+    sums,
+    threaded_stub,
+    words,
+    write_problems,
+)
 
 DEAD = "http://127.0.0.1:1/v1"
 SECRET = "hunter2-canary"
@@ -86,6 +94,69 @@ def test_several_settings_on_the_command_line_hold_together(tmp_path):
         assert servers.budget.dollars == 2.0
 
 
+def test_an_endpoint_may_be_its_url_alone(tmp_path):
+    urls = ["http://b:1/v1", {"url": "http://c:1/v1", "weight": 2}]
+    expected = (EndpointConfig(urls[0]), EndpointConfig("http://c:1/v1", weight=2.0))
+    found = read(tmp_path, "without", "--generator.servers.endpoints", json.dumps(urls))
+    assert found.servers.endpoints == expected
+    assert type(found.servers.endpoints[1].weight) is float
+    path = tmp_path / "urls.yaml"
+    path.write_text(yaml.safe_dump({"generator": {"servers": {"endpoints": urls}}}))
+    config = load(SampleConfig, path)
+    assert config.generator.servers.endpoints == expected
+    # The settings beside the output load again.
+    path.write_text(yaml.safe_dump(resolved(config)))
+    assert load(SampleConfig, path) == config
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("http://b:1/v1", "found str"),
+        ({"url": "http://b:1/v1"}, "found dict"),
+        (3, "found int"),
+        (None, "found NoneType"),
+        ([["http://b:1/v1"]], "endpoints[0] is list"),
+        (["http://b:1/v1", 3], "endpoints[1] is int"),
+        ([{"uri": f"http://{SECRET}:1/v1"}], "unknown fields ['uri']; missing fields ['url']"),
+        ([{"url": "http://b:1/v1", "api_key": SECRET}], "unknown fields ['api_key']"),
+        ([{"url": "http://b:1/v1", "weight": "much"}], "weight should be float, found 'much'"),
+    ],
+)
+@pytest.mark.parametrize("in_file", [True, False])
+def test_endpoints_of_another_form_are_told_the_right_one_in_a_line(in_file, given, told, tmp_path):
+    path = tmp_path / "sample.yaml"
+    path.write_text(
+        yaml.safe_dump({"generator": {"servers": {"endpoints": given}}} if in_file else {})
+    )
+    word = given if isinstance(given, str) else json.dumps(given)
+    overrides = () if in_file else ("--generator.servers.endpoints", word)
+    with pytest.raises(ConfigError) as caught:
+        load(SampleConfig, path, overrides)
+    said = str(caught.value)
+    assert told in said
+    assert 'endpoints should be a list such as ["http://node7:8000/v1"]' in said
+    assert "\n" not in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    ("field", "setting"),
+    [
+        *(("model", "generator.model"), ("messages", "prompt"), ("prompt", "prompt")),
+        *(("n", "sampling.n"), ("best_of", "sampling.n"), ("max_tokens", "sampling.max_tokens")),
+        *(("max_completion_tokens", "sampling.max_tokens"), ("top_p", "sampling.top_p")),
+        *(("temperature", "sampling.temperature"), ("stop", "sampling.stop")),
+        *(("seed", "servers.send_seed"), ("stream", "servers.loop_guard.enabled")),
+        *(("stream_options", "servers.loop_guard"), ("logprobs", "sampling.top_logprobs")),
+        *(("top_logprobs", "sampling.top_logprobs"), ("echo", "nothing")),
+    ],
+)
+def test_a_field_that_has_a_setting_is_no_extra(field, setting, tmp_path):
+    with pytest.raises(ConfigError, match=f"servers.extra: not {field}; use .*{setting}"):
+        read(tmp_path, "with", "--generator.servers.extra", json.dumps({"top_k": 1, field: 1}))
+
+
 def test_endpoints_of_the_command_line_have_nothing_of_those_in_the_file(tmp_path):
     # Else the key of one server would go to another.
     servers = read(tmp_path, "with", "--generator.servers.endpoints", LIST).servers
@@ -124,8 +195,8 @@ def test_help_explains_the_settings(capsys):
         ({"url": ""}, "an endpoint's url should look like http://node7:8000/v1"),
         ({"url": f"http://me:{SECRET}@node7:80/v1"}, "node7:80: a url with a password"),
         ({"url": "http://n/v1", "weight": 0}, "n: weight 0.0: should be above 0"),
-        ({"url": "http://n/v1", "wait": 0}, "'wait' is not accepted"),
-        ({"weight": 2.0}, "arguments are required: url"),
+        ({"url": "http://n/v1", "wait": 0}, "EndpointConfig has unknown fields ['wait']"),
+        ({"weight": 2.0}, "endpoints[0]: EndpointConfig has missing fields ['url']"),
     ],
 )
 @pytest.mark.parametrize("way", ["file", "command line"])
@@ -172,6 +243,40 @@ def problems(tmp_path):
 def test_settings_that_contradict_each_other_are_refused(settings, message, problems, tmp_path):
     with pytest.raises(ConfigError, match=message):
         sample.main(words(problems, tmp_path / "out", DEAD, **settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"problems_per_batch": 0}, "problems_per_batch is 0, should be 1 or more"),
+        ({"sampling": {"n": 0}}, "sampling.n is 0, should be 1 or more"),
+        ({"sampling": {"max_tokens": 0}}, "sampling.max_tokens is 0, should be 1 or more"),
+        ({"answer_pattern": "^Answer: (.+$"}, "answer_pattern '^Answer: (.+$' is no regular expr"),
+        ({"answer_pattern": "Answer"}, "answer_pattern 'Answer' has no group"),
+    ],
+)
+def test_settings_that_would_make_nothing_are_refused_before_anything(
+    settings, message, problems, tmp_path, capsys
+):
+    with pytest.raises(SystemExit) as caught:
+        sample.main(words(problems, tmp_path / "out", DEAD, **settings))
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_problem_that_nothing_can_judge_is_refused_before_anything_is_asked(tmp_path):
+    odd = dataclasses.replace(problem(1), verifier="sympy")
+    store = write_problems(tmp_path / "problems", [problem(0), odd])
+    with pytest.raises(ConfigError, match="problem 'sum/1': verifier 'sympy' is unknown; there"):
+        sample.main(words(store, tmp_path / "out", DEAD))
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_word_on_it_no_text_is_stopped_at_a_blank_line(tmp_path):
+    path = tmp_path / "sample.yaml"
+    path.write_text("sampling: {n: 2}\n")
+    assert load(SampleConfig, path).sampling.stop == ()
 
 
 def test_after_wrong_settings_the_right_ones_go_on_in_the_same_folder(problems, tmp_path):

@@ -10,6 +10,7 @@ from data_gen import sample
 from prm.config import run
 from prm.errors import BudgetError, GenerationError
 from prm.generation.request_store import RequestStore
+from prm.prices import in_dollars
 from prm.store import read_json
 from tests.sample_setup import (
     counts,
@@ -52,7 +53,12 @@ def test_what_no_server_can_answer_is_set_aside_and_counted_by_its_reason(
     assert {one.problem_id for one in found.values()} == {"sum/0", "sum/1", "sum/3"}
     assert counts(out) == (8, 6, {"gave_up_server_error": 2})
     closing = "sample: in 8 = out 6 + skipped 2 (2 gave_up_server_error)"
-    assert closing in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert closing in output
+    assert "  2 gave_up_server_error, for example: HTTP 500: " in output
+    assert "warning" not in output
+    detail = notes(out)["set_aside"]["gave_up_server_error"]
+    assert detail.startswith("HTTP 500: ")
 
 
 def test_a_request_that_servers_refuse_is_set_aside_at_once(problems, tmp_path):
@@ -103,11 +109,35 @@ def test_a_refinement_that_is_set_aside_has_a_parent_but_no_child(poisoned, tmp_
     assert {one.round for one in found.values()} == {0}
 
 
-def test_a_text_without_any_step_is_counted(problems, tmp_path):
+def test_a_text_without_any_step_is_counted_and_without_a_solution_there_is_a_warning(
+    problems, tmp_path, capsys
+):
     with threaded_stub(answer="think") as stub:
         cut = {"steps_from": "answer", "sampling": {"n": 2, "max_tokens": 20}}
         sample.main(words(problems, tmp_path / "out", stub.url, **cut))
     assert counts(tmp_path / "out") == (NUM * 2, 0, {"no_steps": NUM * 2})
+    [warning] = warnings(capsys.readouterr().out)
+    assert warning == f"warning: no solution came of {NUM * 2} samples: {NUM * 2} no_steps"
+
+
+def test_with_nothing_but_refusals_the_warning_tells_why(problems, tmp_path, capsys):
+    with threaded_stub(answer="arithmetic", max_context=2) as stub:
+        sample.main(words(problems, tmp_path / "out", stub.url, sampling={"n": 1}))
+    output = capsys.readouterr().out
+    assert warnings(output) == [f"warning: no solution came of {NUM} samples: {NUM} bad_request"]
+    assert f"  {NUM} bad_request, for example: HTTP 400: This model's maximum context" in output
+    # A second start has nothing to do, and says the same.
+    with threaded_stub(answer="arithmetic") as stub:
+        sample.main(words(problems, tmp_path / "out", stub.url, sampling={"n": 1}))
+    assert f"  {NUM} bad_request, for example: HTTP 400" in capsys.readouterr().out
+
+
+def notes(out):
+    return read_json(out / "shard-00000-of-00001.json")["notes"]
+
+
+def warnings(output):
+    return [line for line in output.splitlines() if line.startswith("warning:")]
 
 
 def budget(**limits):
@@ -200,9 +230,43 @@ def test_a_lost_server_ends_the_job_and_what_was_answered_is_kept(problems, tmp_
     assert len(solutions(out)) == NUM * 4
 
 
-def test_the_usage_that_a_server_does_not_tell_is_estimated(problems, tmp_path):
+def test_after_the_end_of_the_budget_what_was_paid_for_makes_records(problems, tmp_path):
+    out = tmp_path / "out"
+    with threaded_stub(answer="arithmetic") as stub:
+        poor = {"servers": {"endpoints": [{"url": stub.url, "concurrency": 1}]}} | SHORT
+        poor["servers"] |= budget(dollars=0.2)
+        with pytest.raises(BudgetError, match="--remake true with a smaller sampling.n or fewer"):
+            sample.main(words(problems, out, **poor))
+        asked, kept = stub.counts["requests"], num_kept(out)
+        fewer = sums(tmp_path / "fewer", 2)
+        assert kept >= 2 * 4
+        found = run_job(fewer, out, **poor, remake=True)
+        assert stub.counts["requests"] == asked
+        assert len(found) == 2 * 4
+        poor["sampling"] = SHORT["sampling"] | {"n": kept // NUM}
+        several = sums(tmp_path / "several", kept // 4)
+        assert len(run_job(several, out, **poor, remake=True)) == kept // 4 * (kept // NUM)
+        assert stub.counts["requests"] == asked
+
+
+def test_what_failed_requests_may_have_cost_is_told(problems, tmp_path, capsys):
+    out = tmp_path / "out"
+    with threaded_stub(answer="arithmetic", faults=["broken_json", None, "broken_json"]) as stub:
+        off = {"loop_guard": {"enabled": False}, "endpoints": [{"url": stub.url, "concurrency": 1}]}
+        run_job(problems, out, servers=off | budget(), **SHORT)
+    with RequestStore(out.with_name("out-requests")) as store:
+        lost = store.lost
+    assert lost.dollars > 0
+    assert notes(out)["lost"] == dataclasses.asdict(lost)
+    assert f"  {in_dollars(lost.dollars)} lost in failed requests" in capsys.readouterr().out
+
+
+def test_the_usage_that_a_server_does_not_tell_is_estimated(problems, tmp_path, capsys):
     with threaded_stub(answer="arithmetic", no_usage=True) as stub:
         unknown = run_job(problems, tmp_path / "out", stub)
+    told = f"  {NUM * 4} replies without usage: tokens estimated"
+    assert told in capsys.readouterr().out
+    assert notes(tmp_path / "out")["estimated"] == NUM * 4
     with threaded_stub(answer="arithmetic") as stub:
         known = run_job(problems, tmp_path / "known", stub)
     for id, one in unknown.items():

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shlex
 from collections import defaultdict
 
 import pytest
@@ -14,9 +15,11 @@ from prm.store import read_manifests, read_records
 from prm.traces import join_trace
 from tests import stub_answers
 from tests.sample_setup import (
+    CHECKOUT,
     counts,
     problem,
     run_job,
+    solutions,
     sums,
     threaded_stub,
     wait_until,
@@ -191,18 +194,75 @@ def _squeezed(text):
 
 
 def test_a_text_cut_off_in_thoughts_that_the_template_opened_has_no_answer(problems, tmp_path):
-    # Texts without tags, with a box in each: answers, or thoughts that were cut off.
-    boxed = {"answer_pattern": "boxed", "sampling": {"n": 2}}
-    cut = boxed | {"opens_thinking": True}
+    # Texts without tags: answers, or thoughts that were cut off.
+    step = {"answer_pattern": r"^Step (\d+)", "sampling": {"n": 2, "max_tokens": 8}}
+    cut = step | {"opens_thinking": True}
     with threaded_stub(answer="boxed") as stub:
-        said = run_job(problems, tmp_path / "said", stub, **boxed, steps_from="thinking")
-        assert all(one.final_answer for one in said.values())
+        said = run_job(problems, tmp_path / "said", stub, **step, steps_from="thinking")
+        assert {one.finish_reason for one in said.values()} == {"length"}
+        assert any(one.final_answer for one in said.values())
         thought = run_job(problems, tmp_path / "thought", stub, **cut, steps_from="thinking")
         assert [one.steps for one in thought.values()] == [one.steps for one in said.values()]
         assert {one.final_answer for one in thought.values()} == {None}
         command = words(problems, tmp_path / "answer", stub.url, **cut, steps_from="answer")
         sample.main(command)
     assert counts(tmp_path / "answer") == (NUM * 2, 0, {"no_steps": NUM * 2})
+
+
+def test_where_the_server_keeps_the_thoughts_the_text_is_the_answer(problems, tmp_path):
+    settings = {"opens_thinking": True, "steps_from": "answer", "answer_pattern": "boxed"}
+    with threaded_stub(answer="boxed") as stub:
+        found = run_job(problems, tmp_path / "out", stub, **settings, sampling={"n": 2})
+    assert len(found) == NUM * 2
+    assert {one.finish_reason for one in found.values()} == {"stop"}
+    assert all(one.final_answer for one in found.values())
+
+
+def test_thoughts_that_were_cut_off_are_not_refined(problems, tmp_path):
+    settings = {"opens_thinking": True, "steps_from": "thinking", "refine": "find_and_fix"}
+    settings |= {"refine_rounds": 1, "sampling": {"n": 2, "max_tokens": 8}}
+    with threaded_stub(answer="boxed") as stub:
+        found = run_job(problems, tmp_path / "out", stub, **settings)
+        assert stub.counts["requests"] == NUM * 2
+    assert {one.round for one in found.values()} == {0}
+    assert counts(tmp_path / "out") == (NUM * 4, NUM * 2, {"nothing_to_refine": NUM * 2})
+
+
+def test_the_command_of_the_readme_gives_solutions(problems, tmp_path, monkeypatch):
+    text = (CHECKOUT / "README.md").read_text()
+    block = text.split("## Sample from servers")[1].split("```bash\n")[1].split("```")[0]
+    [command] = re.findall(r"^python -m data_gen.sample (.*?)\n(?=\S)", block, re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    with threaded_stub(answer="think", model="Qwen/QwQ-32B") as stub:
+        given = command.replace("\\\n", " ").replace("http://localhost:8000/v1", stub.url)
+        given = given.replace("runs/qwq/problems", str(problems))
+        sample.main(shlex.split(given))
+    found = solutions(tmp_path / "runs/qwq/solutions")
+    assert len(found) == NUM * 8
+    assert {one.finish_reason for one in found.values()} == {"stop"}
+    # The thoughts of this server have empty lines in them.
+    assert all(one.trace.before.count("\n\n") > 1 for one in found.values())
+
+
+def test_dollars_are_those_that_the_endpoints_cost(problems, tmp_path):
+    prices = {"cheap": {"prompt": 1, "generated": 2}, "dear": {"prompt": 10, "generated": 200}}
+    with threaded_stub(answer="arithmetic") as one, threaded_stub(answer="arithmetic") as other:
+        endpoints = [{"url": one.url, "price": "cheap"}, {"url": other.url, "price": "dear"}]
+        servers = {"endpoints": endpoints, "prices": prices}
+        run_job(problems, tmp_path / "out", servers=servers, strategies=PORTFOLIO)
+        assert min(stub.counts["requests"] for stub in (one, other)) > 0
+        billed = sum(
+            stub.counts["prompt_tokens"] * price["prompt"]
+            + stub.counts["generated_tokens"] * price["generated"]
+            for stub, price in ((one, prices["cheap"]), (other, prices["dear"]))
+        )
+    [manifest] = read_manifests(tmp_path / "out")
+    summary = manifest["notes"]["summary"]
+    assert manifest["ledger"]["dollars"] == pytest.approx(billed / 1e6)
+    assert summary["total"]["cost"]["dollars"] == pytest.approx(billed / 1e6)
+    parts = [row["cost"]["dollars"] for row in summary["strategies"]]
+    assert sum(parts) == pytest.approx(billed / 1e6)
+    assert min(parts) > 0
 
 
 def test_boxed_answers_are_found_wherever_they_stand(problems, tmp_path):

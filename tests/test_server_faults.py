@@ -14,7 +14,8 @@ from prm.generation.calls import guess_tokens
 from prm.generation.endpoints import EndpointConfig
 from prm.generation.request_store import RequestStore
 from prm.generation.requests import Reply, SetAside
-from prm.generation.server import Counts, ServerSampler
+from prm.generation.sender import Counts
+from prm.generation.server import ServerSampler
 from prm.ledger import Ledger
 from tests.server_setup import (
     ON,

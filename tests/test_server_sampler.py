@@ -3,25 +3,28 @@
 import asyncio
 import collections
 import dataclasses
+import json
 import sqlite3
 import time
 
 import pytest
 
-from prm.errors import BudgetError, ConfigError, GenerationError
+from prm.errors import BudgetError, ConfigError, GenerationError, StoreError
 from prm.generation.budget import BudgetConfig
 from prm.generation.endpoints import EndpointConfig
 from prm.generation.loop_guard import LoopGuardConfig
 from prm.generation.request_store import RequestStore
-from prm.generation.requests import Reply, SetAside
+from prm.generation.requests import Reply, Request, SetAside
 from prm.generation.server import ServerSampler
 from prm.ledger import Ledger
 from prm.protocols import SamplingParams
 from prm.store import Shard
 from tests.server_setup import (
+    OFF,
     ON,
     PARAMS,
     PRICES,
+    answering,
     call,
     chat,
     problems,
@@ -32,7 +35,7 @@ from tests.server_setup import (
     texts,
 )
 from tests.stub_client import ask
-from tests.stub_server import StubServer, running_stub
+from tests.stub_server import Fault, StubServer, running_stub
 
 
 def expected(requests) -> list[str]:
@@ -123,6 +126,45 @@ def test_without_a_store_a_later_call_asks_again():
             assert await sampler.sample(problems(3))
             assert await sampler.sample(problems(3))
         assert server.counts["requests"] == 6
+
+    run(work)
+
+
+def test_a_whole_number_and_its_float_are_the_same_request():
+    whole = dataclasses.replace(PARAMS, temperature=1, top_p=1)
+    point = dataclasses.replace(PARAMS, temperature=1.0, top_p=1.0)
+    assert request(params=whole).key == request(params=point).key
+    assert json.dumps(dataclasses.asdict(whole)) == json.dumps(dataclasses.asdict(point))
+
+
+def test_a_key_stays_what_it_was():
+    """Another one would mean that everything is paid for again."""
+    one = Request("abc", SamplingParams(max_tokens=5, stop=("a",)), "m", extra={"k": [1, None]})
+    assert one.key == "3caeee08b7c2b5ff05e2a536927f61dc088bffed33fd08834b14d62dfebfc033"
+    two = dataclasses.replace(one, prompt=chat("x é", "p"), guard={"enabled": True})
+    assert two.key == "c74b63594b768f2d5d7adbf348a765a1f10db896341bb8050bc5179883606ea9"
+
+
+def test_half_of_a_surrogate_pair_in_a_prompt_has_a_key_of_its_own():
+    prompts = ["a\ud835", "a\udc00", "a?", "a\ufffd", "a"]
+    ways = [lambda text: text, chat, lambda text: chat("a", text)]
+    keys = {request(prompt=way(text)).key for way in ways for text in prompts}
+    assert len(keys) == len(prompts) * len(ways)
+    assert request(prompt="a\ud835").key == request(prompt="a\ud835").key
+
+
+@pytest.mark.parametrize("guard", [ON, OFF], ids=["streams", "whole"])
+def test_half_of_a_surrogate_pair_is_set_aside_and_the_rest_goes_on(guard, tmp_path):
+    async def work(server: StubServer) -> None:
+        config = servers(server.url, loop_guard=guard)
+        wanted = [request(prompt="a\ud835"), *problems(3), request(prompt=chat("b\udc00"))]
+        with RequestStore(tmp_path) as store:
+            first, *rest, last = await sample(config, wanted, store)
+            assert {one.reason for one in (first, last)} == {"bad_request"}
+            assert "surrogates not allowed" in first.detail
+            assert len(texts(rest)) == server.counts["requests"] == 3
+            assert store.num_set_aside == 2
+            assert store.lost == Ledger()
 
     run(work)
 
@@ -431,7 +473,7 @@ def test_a_call_that_is_given_up_frees_its_place_and_its_budget():
             asking.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asking
-            await sampler.pool.wait_idle()
+            assert sampler.pool.in_flight == 0
             assert sampler.budget.reserved == (0, 0.0)
             assert len(texts(await sampler.sample(problems(30)))) == 30
 
@@ -559,3 +601,223 @@ def test_dollars_without_a_price_are_refused():
     config = servers("http://127.0.0.1:9/v1", price="own-server", budget=BudgetConfig(dollars=1.0))
     with pytest.raises(ConfigError, match="every price is 0"):
         ServerSampler(config)
+
+
+def test_what_was_spent_with_another_number_of_shards_counts_in_equal_parts(tmp_path):
+    async def work(server: StubServer) -> None:
+        config = servers(server.url, budget=BudgetConfig(tokens=3000))
+        for count in (1, 2, 3, 1):
+            for index in range(count):
+                with RequestStore(tmp_path, Shard(index, count)) as store:
+                    async with ServerSampler(config, store=store, num_shards=count) as sampler:
+                        with pytest.raises(BudgetError):
+                            await sampler.sample(problems(100, seed=10 * count + index))
+        assert 2000 < true_cost(server.counts).tokens <= 3000
+
+    run(work)
+
+
+@pytest.mark.parametrize("guard", [False, True])
+def test_what_a_cancelled_request_may_have_cost_is_a_loss(guard, tmp_path):
+    async def work(server: StubServer) -> None:
+        settings = {"loop_guard": ON} if guard else {}
+        config = servers(server.url, budget=BudgetConfig(tokens=10**6), **settings)
+        with RequestStore(tmp_path) as store:
+            async with ServerSampler(config, store=store) as sampler:
+                asking = asyncio.create_task(sampler.sample(problems(8)))
+                while server.counts["in_flight"] < 8:
+                    await asyncio.sleep(0.005)
+                await asyncio.sleep(0.1)
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+                lost = sampler.counts.lost
+                assert sampler.budget.spent.tokens == lost.tokens
+                assert sampler.budget.reserved == (0, 0.0)
+                assert sampler.num_open == 0
+        assert lost.prompt_tokens > 0
+        if guard:
+            assert 0 < lost.generated_tokens < 8 * PARAMS.max_tokens
+        else:
+            assert lost.generated_tokens == 8 * PARAMS.max_tokens
+        with RequestStore(tmp_path) as store:
+            assert store.lost == store.spent
+            assert store.lost.tokens == lost.tokens
+
+    run(work, latency_ms=0 if guard else 1000, chunk_delay_ms=20 if guard else 0)
+
+
+def reply_of(*choices: str | None) -> dict:
+    rows = [{"text": text, "finish_reason": "stop"} for text in choices]
+    return {"choices": rows, "usage": {"prompt_tokens": 10, "completion_tokens": 30}}
+
+
+def scripted(*replies: dict):
+    """A server that gives these replies in turn, and the requests that it got."""
+    left, asked = list(replies), []
+
+    async def handler(request):
+        if request.method == "GET":
+            return {"data": [{"id": "stub"}]}
+        asked.append(await request.json())
+        return left.pop(0)
+
+    return handler, asked
+
+
+def test_more_samples_than_were_asked_for_are_paid_and_counted_as_a_loss(tmp_path):
+    handler, _ = scripted(reply_of("abcd", "efgh", "ijkl"))
+
+    async def work(_: StubServer) -> None:
+        with RequestStore(tmp_path) as store:
+            async with (
+                answering(handler) as url,
+                ServerSampler(servers(url), store=store) as sampler,
+            ):
+                assert texts(await sampler.sample([request()])) == ["abcd"]
+                assert sampler.budget.spent.tokens == store.spent.tokens == 40
+                assert sampler.counts.ledger.tokens == 20
+                assert sampler.counts.lost == store.lost
+                assert store.lost.generated_tokens == 20
+
+    run(work)
+
+
+def test_of_several_samples_those_that_are_good_are_kept_and_only_the_others_asked_again():
+    handler, asked = scripted(
+        reply_of("abcd", None, "efgh"), reply_of("ijkl"), reply_of("a", "b", "c")
+    )
+
+    async def work(_: StubServer) -> None:
+        async with answering(handler) as url, ServerSampler(servers(url)) as sampler:
+            found = await sampler.sample([request(index) for index in range(3)])
+            assert texts(found) == ["abcd", "efgh", "ijkl"]
+            assert sampler.counts.ledger.tokens == sampler.budget.spent.tokens == 80
+            assert not sampler.counts.faults
+            # The server does give several at once.
+            await sampler.sample([request(index, prompt="other") for index in range(3)])
+
+    run(work)
+    assert [body.get("n", 1) for body in asked] == [3, 1, 3]
+
+
+# Errors of our own
+
+
+@pytest.mark.parametrize("samples", [1, 20])
+def test_after_an_error_of_the_store_nothing_new_is_sent(samples, tmp_path, monkeypatch):
+    async def put(_: object) -> None:
+        raise StoreError("no space is left")
+
+    async def work(server: StubServer) -> None:
+        endpoint = EndpointConfig(server.url, concurrency=4)
+        with RequestStore(tmp_path) as store:
+            monkeypatch.setattr(store, "put", put)
+            async with ServerSampler(servers(endpoint), store=store) as sampler:
+                wanted = problems(20) if samples == 1 else [request(i) for i in range(samples)]
+                calls = [wanted, problems(40)[20:]]
+                asking = [asyncio.create_task(sampler.sample(call)) for call in calls]
+                found = await asyncio.gather(*asking, return_exceptions=True)
+                assert [str(error) for error in found] == ["no space is left"] * 2
+                assert server.counts["in_flight"] == 0
+                asked = server.counts["requests"]
+                assert sampler.num_open == 0
+                with pytest.raises(StoreError):
+                    await sampler.sample(problems(50)[40:])
+                assert server.counts["requests"] == asked <= 8
+
+    run(work, latency_ms=20, n_refused=True)
+
+
+def test_the_event_loop_does_not_wait_for_the_disk(tmp_path):
+    async def work(server: StubServer) -> None:
+        with RequestStore(tmp_path) as store:
+            async with ServerSampler(servers(server.url), store=store) as sampler:
+                with store._guard:  # as it is while a transaction is being written
+                    asking = asyncio.create_task(sampler.sample(problems(3)))
+                    await asyncio.sleep(0.1)
+                    assert sampler.num_open == 3
+                    assert server.counts["requests"] == 0
+                assert len(texts(await asking)) == 3
+                assert sampler.num_open == 0
+
+    run(work)
+
+
+def test_a_key_that_is_looked_up_twice_counts_once_as_kept_from_before(tmp_path):
+    async def work(server: StubServer) -> None:
+        with RequestStore(tmp_path) as store:
+            await sample(servers(server.url), problems(4), store)
+            async with ServerSampler(servers(server.url), store=store) as sampler:
+                for _ in range(3):
+                    await sampler.sample(problems(6))
+                assert sampler.counts.from_store == 4
+                assert sampler.counts.replies == 2
+
+    run(work)
+
+
+def test_who_is_cancelled_does_not_take_the_answer_from_others_that_wait_for_it():
+    async def work(server: StubServer) -> None:
+        async with ServerSampler(servers(server.url)) as sampler:
+            first = asyncio.create_task(sampler.sample(problems(5)))
+            await asyncio.sleep(0.01)
+            second = asyncio.create_task(sampler.sample(problems(5)))
+            await asyncio.sleep(0.01)
+            second.cancel()
+            assert len(texts(await first)) == 5
+            # Cancelled before it had begun to ask: the next one must not wait for it.
+            third = asyncio.create_task(sampler.sample(problems(9)))
+            await asyncio.sleep(0)
+            third.cancel()
+            await asyncio.gather(third, return_exceptions=True)
+            assert len(texts(await sampler.sample(problems(9)))) == 9
+
+    run(work, latency_ms=50)
+
+
+# Patience
+
+
+def test_time_in_which_nothing_was_asked_is_no_silence():
+    async def work(server: StubServer) -> None:
+        async with ServerSampler(servers(server.url, patience=0.4)) as sampler:
+            assert len(texts(await sampler.sample(problems(1)))) == 1
+            await asyncio.sleep(0.6)
+            assert len(texts(await sampler.sample(problems(2)[1:]))) == 1
+            assert sampler.counts.faults == {"server_error": 1}
+
+    run(work, faults=[None, "500"])
+
+
+def test_a_stream_that_goes_on_is_no_silence():
+    async def work(server: StubServer) -> None:
+        config = servers(EndpointConfig(server.url, concurrency=9), loop_guard=ON, patience=0.6)
+        async with ServerSampler(config) as sampler:
+            streams = asyncio.create_task(sampler.sample(problems(4)))
+            await asyncio.sleep(1.0)
+            late = sampler.sample([request(prompt="late")])
+            (reply,), found = await asyncio.gather(late, streams)
+            assert len(texts([reply, *found])) == 5
+            assert sampler.counts.faults == {"server_error": 1}
+
+    run(work, answer="cases", chunk_delay_ms=20, faults=[None] * 4 + ["500"])
+
+
+def test_a_long_wait_that_a_server_asks_for_ends_with_the_patience():
+    async def work(server: StubServer) -> None:
+        begun = time.monotonic()
+        with pytest.raises(GenerationError, match=r"servers.patience.*rate_limited: HTTP 429"):
+            await sample(servers(server.url, patience=0.5), problems(3))
+        assert 0.5 <= time.monotonic() - begun < 3
+
+    run(work, faults=lambda *_: Fault("429_retry_after", 3600.0))
+
+
+def test_a_limit_of_our_own_is_no_silence_of_the_servers():
+    async def work(server: StubServer) -> None:
+        endpoint = EndpointConfig(server.url, requests_per_minute=60)
+        config = servers(endpoint, patience=0.3)
+        assert len(texts(await sample(config, problems(7)))) == 7
+
+    run(work)

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from data_gen.drafts import Draft
-from data_gen.solutions import Reader, answer_text
+from data_gen.solutions import Reader, check_pattern
+from prm.errors import ConfigError
 from prm.generation.requests import Reply
 from prm.protocols import Generation
 from prm.traces import join_trace
@@ -29,8 +30,8 @@ def draft(number=0):
     return Draft(problem(0), 2, strategy, "prompt", 0, number)
 
 
-def read(text, steps_from="text", *, number=0, **settings):
-    reply = Reply(Generation(text, "stop", 30, 20, -1.5))
+def read(text, steps_from="text", *, number=0, finish="stop", **settings):
+    reply = Reply(Generation(text, finish, 30, 20, -1.5))
     return reader(steps_from, **settings).solution(draft(number), reply, 7)
 
 
@@ -79,12 +80,24 @@ def test_from_the_whole_text_each_line_is_a_step():
 
 @pytest.mark.parametrize(("text", "opens"), [(CUT, False), (CUT, True), (THOUGHTS, True)])
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_text_that_ends_in_its_thoughts_has_no_answer(text, opens, number):
+@pytest.mark.parametrize("finish", ["length", "loop"])
+def test_a_text_that_ends_in_its_thoughts_has_no_answer(text, opens, number, finish):
+    settings = {"opens_thinking": opens, "number": number, "finish": finish}
     for steps_from in ("thinking", "text"):
-        one = read(text, steps_from, opens_thinking=opens, number=number)
+        one = read(text, steps_from, **settings)
         assert one.steps[-1].endswith("No, 3 + 4 = 7.")
         assert one.final_answer is None
-    assert read(text, "answer", opens_thinking=opens, number=number) is None
+    assert read(text, "answer", **settings) is None
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("steps_from", ["thinking", "text", "answer"])
+def test_a_text_without_tags_that_came_to_its_end_is_an_answer_also_of_who_thinks(
+    steps_from, number
+):
+    one = read(ANSWER, steps_from, number=number, opens_thinking=True)
+    assert one.final_answer == "7"
+    assert one.steps == read(ANSWER, steps_from, number=number).steps
 
 
 def test_a_text_without_tags_is_what_the_setting_says():
@@ -134,6 +147,8 @@ def test_a_refinement_without_the_heading_is_taken_whole():
 @pytest.mark.parametrize(
     ("text", "number", "shown"),
     [
+        (CUT, 0, ""),
+        (CUT, 1, ""),
         (f"\n{ANSWER}\n", 0, ANSWER),
         (CLOSED, 0, ANSWER),
         (OPENED, 0, ANSWER),
@@ -141,10 +156,34 @@ def test_a_refinement_without_the_heading_is_taken_whole():
         (REFINED, 1, ANSWER),
         (f"<think>\nNew solution:\n8\n</think>\n{REFINED}", 2, ANSWER),
         (f"{CHECK}\n\nNew solution:\n\n", 1, f"{CHECK}\n\nNew solution:"),
-        (CUT, 0, CUT),
         (f"{CUT}\n</think>\n", 0, f"{CUT}\n</think>"),
         (" \n", 0, ""),
     ],
 )
 def test_what_is_refined_is_the_solution_without_thoughts_and_checks(text, number, shown):
-    assert answer_text(text, draft(number)) == shown
+    for opens in (False, True):
+        made = Generation(text, "stop", 30, 20)
+        assert reader(opens_thinking=opens).said(draft(number), made) == shown
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_thoughts_that_were_cut_off_are_not_refined(number):
+    for finish, shown in (("length", ""), ("loop", ""), ("stop", THOUGHTS)):
+        made = Generation(THOUGHTS, finish, 30, 20)
+        assert reader(opens_thinking=True).said(draft(number), made) == shown
+        assert reader().said(draft(number), made) == THOUGHTS
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("^Answer: .+$", "has no group"),
+        ("^Answer: (.+$", "is no regular expression: "),
+        ("", "has no group"),
+    ],
+)
+def test_a_pattern_that_finds_no_answer_is_refused(pattern, message):
+    with pytest.raises(ConfigError, match=message):
+        check_pattern(pattern)
+    for good in ("boxed", r"^Answer: (.+)$", r"(\d+)"):
+        check_pattern(good)

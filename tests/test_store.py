@@ -1,4 +1,6 @@
+import contextlib
 import json
+import resource
 import shutil
 from collections import Counter
 
@@ -11,9 +13,11 @@ from prm.store import (
     Shard,
     StoreWriter,
     content_hash,
+    discard,
     read_json,
     read_manifests,
     read_records,
+    read_unique,
     unique,
     write_json,
 )
@@ -196,6 +200,59 @@ def test_a_damaged_journal_or_manifest_is_refused(ending, undisturbed, tmp_path)
         open_store(tmp_path)
 
 
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond so many bytes, in this process, until the test ends."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(num_bytes):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room", [0, 1, 40])
+def test_a_full_disk_is_told_with_what_to_do_and_the_next_start_goes_on(
+    room, undisturbed, tmp_path, full_disk
+):
+    def write():
+        with open_store(tmp_path) as writer:
+            full_disk(room)
+            writer.append("batch-0", BATCHES["batch-0"][0], ledger=Ledger(10, 5, 0.5))
+
+    with pytest.raises(StoreError) as caught:
+        write()
+    full_disk(resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    assert f"{STEM}.jsonl: cannot be written" in str(caught.value)
+    assert "make room" in str(caught.value)
+    assert (tmp_path / f"{STEM}.jsonl").stat().st_size == room
+    run(tmp_path)
+    assert files(tmp_path) == files(undisturbed)
+
+
+IDENTITY = {"job": "test", "config_hash": "a", "inputs": {}}
+
+
+@pytest.mark.parametrize(
+    ("until", "unless", "stays"),
+    [
+        ("batch-2", IDENTITY, True),
+        (None, IDENTITY, False),
+        ("batch-2", IDENTITY | {"config_hash": "b"}, False),
+        ("batch-2", IDENTITY | {"inputs": {"problems": "0"}}, False),
+        ("batch-2", None, False),
+    ],
+)
+def test_what_is_begun_alike_and_not_done_is_not_discarded(until, unless, stays, tmp_path):
+    with contextlib.suppress(KeyboardInterrupt):
+        run(tmp_path, until)
+    discard(tmp_path, Shard(), unless=unless)
+    with open_store(tmp_path) as writer:
+        assert writer.has("batch-0") is stays
+        assert writer.num_rows == (2 if stays else 0)
+
+
 def test_an_unfinished_store_cannot_be_read(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "batch-2")
@@ -274,6 +331,15 @@ def test_ids_that_occur_twice_are_refused():
     assert unique([problem(0), problem(1)], "here") == [problem(0), problem(1)]
     with pytest.raises(RecordError, match=r"here: id 'p/1' occurs twice"):
         unique([problem(0), problem(1), problem(1)], "here")
+
+
+def test_records_are_read_one_by_one_and_an_id_that_occurs_twice_is_told_at_the_end(tmp_path):
+    with open_store(tmp_path) as writer:
+        writer.append("all", [problem(0), problem(1), problem(0)])
+    found = read_unique(tmp_path, Problem)
+    assert [next(found), next(found), next(found)] == [problem(0), problem(1), problem(0)]
+    with pytest.raises(RecordError, match="id 'p/0' occurs twice"):
+        next(found)
 
 
 def test_a_json_file_is_replaced_in_one_piece(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from data_gen.models import seed_of
@@ -27,10 +27,13 @@ class GeneratorRollouts:
         params: SamplingParams,
         answer_pattern: str,
         seed: int,
+        keeps_answers: bool = False,
     ) -> None:
         """``seed`` and the number of the call seed the rollouts, but not the prompts.
 
-        So a problem's exemplars are the same in all batches.
+        So a problem's exemplars are the same in all batches. With ``keeps_answers`` the generator
+        finds an answer by prompt and seed: then rollouts are seeded by how many of their prompt
+        were had before, and other batches or shards find what was paid for.
         """
         self.generator = generator
         self.problems = problems
@@ -39,38 +42,54 @@ class GeneratorRollouts:
         self.answer_pattern = answer_pattern
         self.seed = seed
         self.ledger = Ledger()
+        self._keeps_answers = keeps_answers
         self._calls = 0
+        self._had: Counter[tuple[str, Prompt]] = Counter()
 
     async def sample_many(
         self, requests: Sequence[tuple[Solution, int, int]]
     ) -> list[list[Rollout]]:
         """For each (solution, number of steps kept, n): n rollouts."""
-        by_count: dict[int, list[int]] = defaultdict(list)
-        for index, (_, _, count) in enumerate(requests):
-            by_count[count].append(index)
+        prompts = [self._prompt(solution, kept) for solution, kept, _ in requests]
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, (solution, _, count) in enumerate(requests):
+            groups[count, self._had_before(solution, prompts[index], count)].append(index)
         results: list[list[Rollout]] = [[] for _ in requests]
-        for count, indices in sorted(by_count.items()):
+        for (count, had), indices in sorted(groups.items()):
             # Prompts of like length side by side: less padding in the generator's batches.
-            indices.sort(key=lambda i: (requests[i][1], _length(self._prompt(*requests[i][:2])), i))
-            texts = self._generate([self._prompt(*requests[i][:2]) for i in indices], count)
+            indices.sort(key=lambda i: (requests[i][1], _length(prompts[i]), i))
+            texts = self._generate([prompts[i] for i in indices], count, had)
             for index, group in zip(indices, texts, strict=True):
                 solution = requests[index][0]
                 results[index] = [self._check(solution, text) for text in group]
         return results
 
+    def _had_before(self, solution: Solution, prompt: Prompt, count: int) -> int:
+        """Rollouts of the problem's prompt before these; 0 where that decides nothing."""
+        if not self._keeps_answers:
+            return 0
+        key = solution.problem_id, prompt
+        self._had[key] += count
+        return self._had[key] - count
+
     def _prompt(self, solution: Solution, kept: int) -> Prompt:
         problem = self.problems[solution.problem_id]
         return self.strategy.render(problem, steps=solution.steps[:kept])
 
-    def _generate(self, prompts: list[Prompt], count: int) -> list[list[Generation]]:
+    def _generate(self, prompts: list[Prompt], count: int, had: int) -> list[list[Generation]]:
+        """The texts; with kept answers, problems of the same words share them."""
         params = dataclasses.replace(self.params, n=count)
-        seed = seed_of(self.seed, "rollouts", self._calls)
+        seed = seed_of(self.seed, "rollouts", had if self._keeps_answers else self._calls)
         self._calls += 1
+        asked = list(dict.fromkeys(prompts)) if self._keeps_answers else prompts
         meter = self.generator if isinstance(self.generator, Metered) else None
         before = meter.ledger if meter else Ledger()
-        texts = self.generator.generate(prompts, params, seed=seed)
+        texts = self.generator.generate(asked, params, seed=seed)
         self.ledger += meter.ledger - before if meter else _tokens(texts)
-        return texts
+        if len(asked) == len(prompts):
+            return texts
+        by_prompt = dict(zip(asked, texts, strict=True))
+        return [by_prompt[prompt] for prompt in prompts]
 
     def _check(self, solution: Solution, text: Generation) -> Rollout:
         steps = split_steps(text.text)

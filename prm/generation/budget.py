@@ -49,12 +49,17 @@ class Reservation:
 
 
 class Budget:
-    """The limit of one shard. For one thread: all calls come from the event loop."""
+    """The limit of one shard. For one thread: all calls come from the event loop.
+
+    What a request cost is kept by who sent it. A process that is killed at once (kill -9, no power)
+    keeps no account of what was in flight, or answered and not on the disk yet: that much, and no
+    more, the next start does not know of.
+    """
 
     def __init__(
         self, config: BudgetConfig, price: Price, spent: Ledger, num_shards: int = 1
     ) -> None:
-        """``price``: the dearest of the endpoints. ``spent``: by earlier starts of this shard.
+        """``price``: the dearest of the endpoints. ``spent``: by earlier starts, this shard's part.
 
         Raises:
             ConfigError: a limit in dollars without a price (it would limit nothing), or a part

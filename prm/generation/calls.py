@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal
 
 from prm.ledger import Ledger
@@ -76,6 +77,19 @@ class Call:
         if isinstance(self.prompt, Chat):
             return {"logprobs": True, "top_logprobs": count}
         return {"logprobs": count}
+
+
+@dataclasses.dataclass(slots=True)
+class Watch:
+    """What is to be known of a request while it is under way.
+
+    ``alive`` is called when its stream begins to come, ``heard`` with all that comes of it.
+    ``lost`` is what it may have cost when it was cancelled.
+    """
+
+    alive: Callable[[], None] = lambda: None
+    heard: Callable[[], None] = lambda: None
+    lost: Ledger = Ledger()
 
 
 def guess_tokens(text: str) -> int:

@@ -7,14 +7,15 @@ A request that may loop is streamed, so that it can be stopped; the others are n
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from prm.errors import ConfigError, MissingExtraError
-from prm.generation.calls import Call
+from prm.generation.calls import Call, Watch
 from prm.generation.endpoints import EndpointConfig
 from prm.generation.faults import Fault
 from prm.generation.loop_guard import LoopGuardConfig
@@ -35,6 +36,9 @@ except ImportError as error:
 StreamUsage = Literal["continuous", "final", "none"]
 
 _CONNECT_SECONDS = 10.0
+# For the list of models: a server that is slow with it is asked without.
+_LIST_SECONDS = 10.0
+_LOG = logging.getLogger(__name__)
 _FAILURES: tuple[type[Exception], ...] = (*ERRORS, Fault)
 # The client insists on a key; a server that asks for none is not sent one.
 _NO_KEY = cast(dict[str, str], {"Authorization": openai.Omit()})
@@ -64,13 +68,21 @@ class Client:
         await self._openai.close()
         self._log_filter.detach()
 
-    async def models(self) -> list[str]:
-        """The names of the models that the endpoint serves; empty when it does not tell."""
-        reply = await self._get("/models")
+    async def models(self, timeout: float = _LIST_SECONDS) -> list[str]:
+        """The names of the models that the endpoint serves; empty when it does not tell.
+
+        Raises:
+            Fault: it could not be asked, or has not told within ``timeout`` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                reply = await self._get("/models")
+        except TimeoutError:
+            raise Fault("timeout", f"no list of models within {timeout:g} s") from None
         rows = reply.get("data") if isinstance(reply, dict) else None
         return [row["id"] for row in rows or [] if isinstance(row, dict) and "id" in row]
 
-    async def ask(self, call: Call) -> Answer:
+    async def ask(self, call: Call, watch: Watch | None = None) -> Answer:
         """The samples of a call, in one reply."""
         try:
             raw = await self._openai.post(
@@ -80,6 +92,10 @@ class Client:
                 options={"headers": self._headers},
             )
             return read_answer(parse_json(raw.content), call)
+        except asyncio.CancelledError:
+            if watch is not None:
+                watch.lost = call.worst_cost()
+            raise
         except _FAILURES as error:
             fault = self._fault(error, call.worst_cost())
         raise fault
@@ -89,12 +105,12 @@ class Client:
         call: Call,
         guard: LoopGuardConfig,
         usage: StreamUsage,
-        alive: Callable[[], None] = lambda: None,
+        watch: Watch | None = None,
     ) -> Answer:
-        """One sample, stopped when it begins to repeat itself; ``alive``: it begins to come."""
+        """One sample, stopped when it begins to repeat itself."""
         if call.n != 1:
             raise ValueError("one sample a stream: the others could not be stopped alone")
-        text = Streamed(call, guard)
+        text, watch = Streamed(call, guard), watch or Watch()
         body = call.body() | {"stream": True}
         if usage != "none":
             options = {"include_usage": True}
@@ -104,11 +120,16 @@ class Client:
         try:
             async with self._streaming(body) as response:
                 async for event in events(response.iter_bytes()):
+                    watch.heard()
                     if text.is_empty:
-                        alive()
+                        watch.alive()
                     if text.take(event):
+                        _LOG.debug("%s: stopped %s", self.endpoint.name, text.loop_reason)
                         break
             return text.answer()
+        except asyncio.CancelledError:
+            watch.lost = text.cost()
+            raise
         except _FAILURES as error:
             fault = self._fault(error, text.cost())
         raise fault

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import re
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -24,6 +25,9 @@ _FIRST_REST, _LONGEST_REST = 1.0, 60.0
 # a stray 500 among hundreds of replies says nothing about the server.
 _TROUBLE, _TRUST = 3.0, 0.25
 _TIMEOUTS_IN_A_ROW = 3
+
+# Names with letters of any alphabet, numbers, and _, which container networks allow.
+_HOST = r"(?=.{1,253}$)[\w-]{1,63}(\.[\w-]{1,63})*\.?"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +55,12 @@ class EndpointConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant; the url is not repeated, it may hold a secret."""
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError("an endpoint's url should look like http://node7:8000/v1")
-        if parts.username or parts.password:
-            # The settings lie beside the output, where everyone may read them.
-            raise ConfigError(f"{self.name}: a url with a password; give api_key_file instead")
+        self._check_url()
+        if self.api_key_env and not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+            raise ConfigError(
+                f"{self.name}: api_key_env should be the name of an environment variable, such as "
+                "QWQ_KEY; what stands there is not one (and not shown: it may be the key itself)"
+            )
         if not (0 < self.weight < math.inf):
             raise ConfigError(f"{self.name}: weight {self.weight}: should be above 0")
         if self.api_key_env and self.api_key_file:
@@ -66,6 +70,21 @@ class EndpointConfig:
                 raise ConfigError(f"{self.name}: {field} {getattr(self, field)}: should be >= 0")
         if self.max_concurrency < 1:
             raise ConfigError(f"{self.name}: max_concurrency should be >= 1")
+
+    def _check_url(self) -> None:
+        if not _has_address(self.url):
+            raise ConfigError(
+                "an endpoint's url should look like http://node7:8000/v1: a scheme, the name or "
+                "address of a host, a port up to 65535"
+            )
+        # The settings lie beside the output, where everyone may read them.
+        if "@" in urlsplit(self.url).netloc:
+            raise ConfigError(f"{self.name}: a url with a password; give api_key_file instead")
+        if "?" in self.url or "#" in self.url:
+            raise ConfigError(
+                f"{self.name}: a url that goes on after '?' or '#'; leave that out, and give a key "
+                "by api_key_env or api_key_file"
+            )
 
     @property
     def name(self) -> str:
@@ -77,7 +96,7 @@ class EndpointConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EndpointState:
-    """One endpoint for a progress line; ``wakes_in`` and ``first_token_seconds`` in seconds."""
+    """One endpoint for a progress line."""
 
     name: str
     status: Status
@@ -86,8 +105,6 @@ class EndpointState:
     num_done: int
     num_failed: int
     reason: str
-    wakes_in: float
-    first_token_seconds: float | None
 
 
 class Endpoint:
@@ -115,7 +132,6 @@ class Endpoint:
         self._has_answered = False
         self._num_rests = self._num_timeouts = 0
         self._trouble = 0.0
-        self._first_token_seconds: float | None = None
 
     @property
     def load(self) -> tuple[float, float]:
@@ -153,8 +169,6 @@ class Endpoint:
             self.num_done,
             self.num_failed,
             reason="" if status == "awake" else self.reason,
-            wakes_in=max(0.0, self._rests_until - now) if status == "resting" else 0.0,
-            first_token_seconds=self._first_token_seconds,
         )
 
     def enter(self, lease: Lease, now: float) -> None:
@@ -187,11 +201,6 @@ class Endpoint:
         self._answered(lease, now)
         self.finder.finished(lease.started, now, self.in_flight, num_tokens, seconds)
         self.leave(lease)
-
-    def see_first_token(self, seconds: float) -> None:
-        """Take note of how long the reply took to begin."""
-        known = self._first_token_seconds
-        self._first_token_seconds = seconds if known is None else 0.9 * known + 0.1 * seconds
 
     def failed(self, lease: Lease, now: float, fault: Fault) -> None:
         """Take note of a fault: rest, ask for less, go out for good, or none of these."""
@@ -242,6 +251,19 @@ class Endpoint:
         self._trial = None
         self.epoch += 1
         self.reason = str(fault)
+
+
+def _has_address(url: str) -> bool:
+    """Whether it names a scheme, a host and a port that can be."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    # Of an address in brackets the parser has seen to it that it is one.
+    can_be = ":" in host or re.fullmatch(_HOST, host)
+    no_gaps = not re.search(r"\s", url)
+    return bool(parts.scheme in ("http", "https") and can_be and port != 0 and no_gaps)
 
 
 def _bucket(per_minute: int, now: float) -> TokenBucket | None:

@@ -20,7 +20,8 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from prm.errors import ConfigError, GenerationError
 from prm.generation.endpoint import Endpoint, EndpointConfig, EndpointState
@@ -62,7 +63,6 @@ class Lease:
         self,
         num_tokens: int,
         seconds: float,
-        first_token_seconds: float | None = None,
         *,
         counted_tokens: int | None = None,
     ) -> None:
@@ -75,21 +75,19 @@ class Lease:
         if endpoint.tokens is not None and counted_tokens is not None:
             endpoint.tokens.give_back(self.num_tokens - counted_tokens)
         endpoint.succeeded(self, self._pool.clock(), num_tokens, seconds)
-        if first_token_seconds is not None:
-            endpoint.see_first_token(first_token_seconds)
-        self._pool.after_lease()
+        self._pool.pump()
 
     def failed(self, fault: Fault) -> None:
         """End without a reply."""
         self._end()
         self.endpoint.failed(self, self._pool.clock(), fault)
-        self._pool.after_lease()
+        self._pool.pump()
 
     def release(self) -> None:
         """End without a word on the endpoint: the request was given up or never sent."""
         self._end()
         self.endpoint.leave(self)
-        self._pool.after_lease()
+        self._pool.pump()
 
     def __enter__(self) -> Lease:
         """The lease itself."""
@@ -106,8 +104,19 @@ class Lease:
 
 
 @dataclasses.dataclass(slots=True, eq=False)
+class _Queue:
+    """Those that wait for one of the same endpoints; ``barred`` says why not for the others."""
+
+    endpoints: list[Endpoint]
+    barred: Mapping[str, str]
+    waiters: deque[_Waiter]
+
+
+@dataclasses.dataclass(slots=True, eq=False)
 class _Waiter:
     future: asyncio.Future[Lease]
+    queue: _Queue
+    number: int
     num_tokens: int
     avoid: str | None
 
@@ -133,23 +142,31 @@ class EndpointPool:
         self.clock = clock
         source = random.Random(seed)
         self.endpoints = [Endpoint(c, i, clock(), source) for i, c in enumerate(configs)]
-        self._queue: deque[_Waiter] = deque()
+        self._queues: dict[frozenset[str], _Queue] = {}
+        self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._idle: list[asyncio.Future[None]] = []
 
-    async def acquire(self, num_tokens: int = 0, avoid: str | None = None) -> Lease:
+    async def acquire(
+        self,
+        num_tokens: int = 0,
+        avoid: str | None = None,
+        barred: Mapping[str, str] = MappingProxyType({}),
+    ) -> Lease:
         """Wait until an endpoint may take a request.
 
         ``num_tokens`` is what the request is expected to count against a limit a minute.
         ``avoid`` names the endpoint that has just failed: another one is preferred.
+        ``barred`` are those that cannot answer such a request, each with a sentence on it.
 
         Raises:
-            GenerationError: every endpoint is out for good.
+            GenerationError: every endpoint is barred or out for good.
         """
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), num_tokens, avoid)
-        self._queue.append(waiter)
-        if len(self._queue) == 1:  # Those that wait already found every endpoint closed.
+        queue = self._queue_of(barred)
+        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(future, queue, next(self._numbers), num_tokens, avoid)
+        queue.waiters.append(waiter)
+        if len(queue.waiters) == 1:  # Those that wait already found every endpoint closed.
             self.pump()
         try:
             return await waiter.future
@@ -157,18 +174,10 @@ class EndpointPool:
             self._forget(waiter)
             raise
 
-    def stop(self, error: GenerationError) -> None:
+    def stop(self, error: Exception) -> None:
         """Raise the error to all that wait; it may be long until their turn would come."""
-        for waiter in self._queue:
-            if not waiter.future.done():
-                waiter.future.set_exception(error)
-        self._queue.clear()
-
-    async def wait_idle(self) -> None:
-        """Wait until no request is in flight."""
-        if self.in_flight:
-            self._idle.append(asyncio.get_running_loop().create_future())
-            await self._idle[-1]
+        for queue in self._queues.values():
+            _end(queue, error)
 
     def state(self) -> list[EndpointState]:
         """How each endpoint is doing now."""
@@ -181,11 +190,6 @@ class EndpointPool:
         return sum(endpoint.in_flight for endpoint in self.endpoints)
 
     @property
-    def num_waiting(self) -> int:
-        """Requests that wait for an endpoint."""
-        return len(self._queue)
-
-    @property
     def capacity(self) -> int:
         """Requests that may be in flight now; keep more than these waiting to let it grow."""
         return sum(e.finder.limit for e in self.endpoints if not e.is_out)
@@ -193,61 +197,60 @@ class EndpointPool:
     def pump(self) -> None:
         """Start what can be started, and set a timer for what time alone will open."""
         now = self.clock()
-        while self._queue:
-            match = self._match(now)
-            if match is None:
-                if all(endpoint.is_out for endpoint in self.endpoints):
-                    self._fail_all()
-                break
-            place, endpoint = match
-            waiter = self._queue[place]
-            del self._queue[place]
+        while match := self._match(now):
+            waiter, endpoint = match
+            waiter.queue.waiters.remove(waiter)
             if not waiter.future.done():
                 lease = Lease(self, endpoint, waiter.num_tokens, now)
                 endpoint.enter(lease, now)
                 waiter.future.set_result(lease)
+        for queue in self._queues.values():
+            if queue.waiters and all(endpoint.is_out for endpoint in queue.endpoints):
+                _end(queue, self._none_left(queue))
         self._set_timer(now)
 
-    def after_lease(self) -> None:
-        """Go on after a lease has ended."""
-        self.pump()
-        if self._idle and not self.in_flight:
-            for future in self._idle:
-                if not future.done():
-                    future.set_result(None)
-            self._idle.clear()
+    def _queue_of(self, barred: Mapping[str, str]) -> _Queue:
+        names = frozenset(barred)
+        if names not in self._queues:
+            able = [endpoint for endpoint in self.endpoints if endpoint.name not in names]
+            self._queues[names] = _Queue(able, barred, deque())
+        return self._queues[names]
 
-    def _match(self, now: float) -> tuple[int, Endpoint] | None:
-        """The place in the queue and the endpoint of the next request that can start.
+    def _match(self, now: float) -> tuple[_Waiter, Endpoint] | None:
+        """The next request that can start, and its endpoint: of all queues', who came first."""
+        found = [self._match_in(queue, now) for queue in self._queues.values() if queue.waiters]
+        return min(filter(None, found), key=lambda match: match[0].number, default=None)
+
+    def _match_in(self, queue: _Queue, now: float) -> tuple[_Waiter, Endpoint] | None:
+        """The same in one queue.
 
         The head goes first, but an endpoint that it avoids is offered to those behind it as long
         as there is another one to wait for.
         """
         second_best = None
-        for place, waiter in enumerate(itertools.islice(self._queue, _LOOK_AHEAD)):
+        for waiter in itertools.islice(queue.waiters, _LOOK_AHEAD):
             endpoint = min(
-                (e for e in self.endpoints if e.opens_at(now, waiter.num_tokens) <= now),
+                (e for e in queue.endpoints if e.opens_at(now, waiter.num_tokens) <= now),
                 key=lambda e: (e.name == waiter.avoid, e.load),
                 default=None,
             )
             if endpoint is None:
                 break
-            if endpoint.name != waiter.avoid or not self._has_other(endpoint, now):
-                return place, endpoint
-            second_best = second_best or (place, endpoint)
+            others = (e for e in queue.endpoints if e is not endpoint)
+            if endpoint.name != waiter.avoid or all(e.status(now) != "awake" for e in others):
+                return waiter, endpoint
+            second_best = second_best or (waiter, endpoint)
         return second_best
 
-    def _has_other(self, endpoint: Endpoint, now: float) -> bool:
-        return any(e.status(now) == "awake" for e in self.endpoints if e is not endpoint)
-
     def _set_timer(self, now: float) -> None:
-        """One timer for the head of the queue; one that is due earlier stays: it sets the next."""
-        moment = math.inf
-        if self._queue:
-            head = self._queue[0].num_tokens
-            moment = min(endpoint.opens_at(now, head) for endpoint in self.endpoints)
+        """One timer for the queues' heads; one that is due earlier stays: it sets the next."""
+        waiting = [queue for queue in self._queues.values() if queue.waiters]
+        moment = min(
+            (e.opens_at(now, q.waiters[0].num_tokens) for q in waiting for e in q.endpoints),
+            default=math.inf,
+        )
         if self._timer is not None:
-            if self._queue and self._timer_at <= moment:
+            if waiting and self._timer_at <= moment:
                 return
             self._timer.cancel()
             self._timer = None
@@ -265,10 +268,18 @@ class EndpointPool:
         if waiter.future.done() and not waiter.future.cancelled():
             if waiter.future.exception() is None:
                 waiter.future.result().release()
-        elif waiter in self._queue:
-            self._queue.remove(waiter)
+        elif waiter in waiter.queue.waiters:
+            waiter.queue.waiters.remove(waiter)
             self.pump()
 
-    def _fail_all(self) -> None:
-        reasons = "; ".join(f"{e.name}: {e.reason}" for e in self.endpoints)
-        self.stop(GenerationError(f"no endpoint is left: {reasons}"))
+    def _none_left(self, queue: _Queue) -> GenerationError:
+        reasons = (queue.barred.get(e.name) or f"{e.name}: {e.reason}" for e in self.endpoints)
+        return GenerationError(f"no endpoint is left: {'; '.join(reasons)}")
+
+
+def _end(queue: _Queue, error: Exception) -> None:
+    """Raise an error to all that wait in a queue."""
+    for waiter in queue.waiters:
+        if not waiter.future.done():
+            waiter.future.set_exception(error)
+    queue.waiters.clear()

@@ -22,6 +22,7 @@ ERRORS: tuple[type[Exception], ...] = (
     httpx2.HTTPError,
     aiohttp.ClientError,
     OSError,
+    UnicodeEncodeError,
 )
 """What the client and its transport raise when a request fails."""
 
@@ -46,6 +47,9 @@ def fault_of(error: Exception, key: str) -> Fault:
     """The fault that an error of the client means; ``key`` is struck out of its words."""
     if isinstance(error, openai.APIStatusError):
         return _of_status(error, key)
+    if isinstance(error, UnicodeEncodeError):
+        # The body is not sent at all: a prompt with half of a surrogate pair has no UTF-8.
+        return Fault("bad_request", f"no UTF-8: {error.reason}", is_unreachable=True)
     # The innermost cause says what happened; the layers above repeat it in other words.
     words = scrub(_words(_chain(error)[-1]), key)
     return Fault(_kind_of(error), words, is_unreachable=is_unreachable(error))
@@ -101,6 +105,8 @@ def _of_status(error: openai.APIStatusError, key: str) -> Fault:
     headers = error.response.headers
     wait = retry_after_of(headers, datetime.datetime.now(datetime.UTC))
     detail = scrub(f"HTTP {status}: {_message(error)}", key)
+    if status == 404 and not re.search(r"/v\d", error.request.url.path):
+        detail += " (is /v1 missing in the url?)"
     return Fault(_KINDS.get(status, default), detail, status=status, retry_after=wait)
 
 

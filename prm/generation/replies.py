@@ -27,11 +27,15 @@ _QUOTED = 5000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: the samples, and what was billed for all; estimated where none was told."""
+    """What came back: the samples, and what was billed for all; estimated where none was told.
+
+    ``num_empty`` choices came without a text, and are none of the samples.
+    """
 
     generations: list[Generation]
     cost: Ledger
     is_estimated: bool
+    num_empty: int = 0
 
 
 class Streamed:
@@ -52,6 +56,11 @@ class Streamed:
         """Whether nothing of the text has come yet."""
         return not self._pieces
 
+    @property
+    def loop_reason(self) -> str:
+        """In which way the text repeats itself; empty while it does not."""
+        return self._guard.reason
+
     def take(self, event: dict[str, Any]) -> bool:
         """Note an event; True when the text has begun to repeat itself.
 
@@ -68,6 +77,8 @@ class Streamed:
     def _take(self, event: dict[str, Any]) -> bool:
         self._usage = event.get("usage") or self._usage
         for choice in event.get("choices") or ():
+            if (choice.get("index") or 0) > 0:
+                continue  # A sample that was not asked for: not to be mixed into this one.
             piece = self._piece(choice)
             self._finish = choice.get("finish_reason") or self._finish
             if choice.get("logprobs"):
@@ -96,7 +107,10 @@ class Streamed:
 
     def cost(self) -> Ledger:
         """What has come so far, as the server counts it or as we guess."""
-        return _told(self._usage) or _guessed(self._call, ["".join(self._pieces)])
+        return self._told() or _guessed(self._call, ["".join(self._pieces)])
+
+    def _told(self) -> Ledger | None:
+        return _told(self._usage, has_text=any(self._pieces))
 
     def answer(self) -> Answer:
         """The sample.
@@ -125,7 +139,7 @@ class Streamed:
             tokens=tuple(self._tokens),
             saved_tokens=max(0, limit - cost.generated_tokens) if is_loop else 0,
         )
-        return Answer([generation], cost, _told(self._usage) is None)
+        return Answer([generation], cost, self._told() is None)
 
 
 def read_answer(reply: Any, call: Call) -> Answer:
@@ -144,12 +158,12 @@ def read_answer(reply: Any, call: Call) -> Answer:
 
 
 def _read(reply: dict[str, Any], choices: list[dict[str, Any]], call: Call) -> Answer:
-    texts = [_whole_text(choice) for choice in choices]
-    told = _told(reply.get("usage"))
+    texts, good = _texts_of(choices)
+    told = _told(reply.get("usage"), has_text=any(texts))
     cost = told or _guessed(call, texts)
     counts = share(cost.generated_tokens, [len(text.encode("utf-8", "replace")) for text in texts])
     generations = []
-    for choice, text, count in zip(choices, texts, counts, strict=True):
+    for choice, text, count in zip(good, texts, counts, strict=True):
         tokens = _tokens_of(choice)
         generations.append(
             Generation(
@@ -161,7 +175,25 @@ def _read(reply: dict[str, Any], choices: list[dict[str, Any]], call: Call) -> A
                 tokens=tuple(tokens),
             )
         )
-    return Answer(generations, cost, told is None)
+    return Answer(generations, cost, told is None, len(choices) - len(good))
+
+
+def _texts_of(choices: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The texts that there are, and their choices.
+
+    Raises:
+        Fault: there is none.
+    """
+    texts, good = [], []
+    for choice in choices:
+        try:
+            texts.append(_whole_text(choice))
+            good.append(choice)
+        except Fault as fault:
+            first = fault
+    if not good:
+        raise first
+    return texts, good
 
 
 def _whole_text(choice: dict[str, Any]) -> str:
@@ -217,19 +249,20 @@ def _guessed(call: Call, texts: Sequence[str]) -> Ledger:
     return Ledger(guess_tokens(text_of(call.prompt)), sum(map(guess_tokens, texts)))
 
 
-def _told(usage: Any) -> Ledger | None:
-    """What a server says that it read and wrote; None where it says nothing that can be read."""
+def _told(usage: Any, *, has_text: bool) -> Ledger | None:
+    """What a server says that it read and wrote; None where it says nothing that can be so."""
     if not usage:
         return None
     try:
         details = usage.get("prompt_tokens_details") or {}
-        return Ledger(
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            generated_tokens=int(usage.get("completion_tokens") or 0),
+        told = Ledger(
+            prompt_tokens=int(usage["prompt_tokens"]),
+            generated_tokens=int(usage["completion_tokens"]),
             cached_tokens=int(details.get("cached_tokens") or 0),
         )
     except _UNREADABLE:
         return None
+    return told if told.prompt_tokens > 0 and told.generated_tokens >= has_text else None
 
 
 def share(total: int, sizes: Sequence[int]) -> list[int]:

@@ -46,7 +46,7 @@ INSERT = {
     "losses": "INSERT INTO losses VALUES (?, ?, ?, ?, ?)",
 }
 _SUMS = ", ".join(f"ifnull(sum({name}), 0)" for name in COSTS)
-SPENT = [f"SELECT {_SUMS} FROM {table}" for table in ("replies", "losses")]
+SPENT = {table: f"SELECT {_SUMS} FROM {table}" for table in ("replies", "losses")}
 COUNT = {table: f"SELECT count(*) FROM {table}" for table in INSERT}
 _KEYS_A_QUERY = 500
 _WRITABLE = "make file and folder writable, or choose another folder"
@@ -62,15 +62,28 @@ _REMEDIES = {
 }
 
 
-def may_share(shard: Shard, path: Path) -> bool:
-    """Whether a problem of the shard can be in the file, which is of another shard count.
+def of_other_counts(folder: Path, count: int) -> list[tuple[Path, Shard]]:
+    """The files of runs with more or fewer shards, in order."""
+    found = []
+    for path in sorted(folder.glob("requests-*-of-*.sqlite")):
+        match = re.fullmatch(r"requests-(\d+)-of-(\d+)\.sqlite", path.name)
+        if match is not None and int(match[2]) != count:
+            found.append((path, Shard(int(match[1]), int(match[2]))))
+    return found
+
+
+def may_share(shard: Shard, other: Shard) -> bool:
+    """Whether a problem of the shard can be in the file of the other, of another shard count.
 
     A problem's shard is its hash modulo the count, so the two agree modulo what divides both.
     """
-    match = re.fullmatch(r"requests-(\d+)-of-(\d+)\.sqlite", path.name)
-    if match is None or int(match[2]) == shard.count:
-        return False
-    return (int(match[1]) - shard.index) % math.gcd(int(match[2]), shard.count) == 0
+    return (other.index - shard.index) % math.gcd(other.count, shard.count) == 0
+
+
+def sums(db: sqlite3.Connection) -> tuple[Ledger, Ledger]:
+    """What the replies of a file cost, and its losses."""
+    replies, losses = (Ledger(*db.execute(query).fetchone()) for query in SPENT.values())
+    return replies, losses
 
 
 def lock(held: contextlib.ExitStack, path: Path, *, shared: bool = False) -> None:

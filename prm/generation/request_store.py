@@ -30,17 +30,18 @@ from prm.generation.request_file import (
     COSTS,
     COUNT,
     INSERT,
-    SPENT,
     costs,
     encode,
     explain,
     explained,
     lock,
     may_share,
+    of_other_counts,
     open_to_read,
     open_to_write,
     packed,
     select,
+    sums,
 )
 from prm.generation.requests import Reply
 from prm.ledger import Ledger
@@ -49,11 +50,11 @@ from prm.store import Shard
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Write:
-    """Rows that wait for the writer; ``done`` belongs to who waits for them."""
+    """Rows that wait for the writer; ``done`` belongs to who waits for them, if anyone does."""
 
     table: str
     rows: list[tuple[Any, ...]]
-    done: asyncio.Future[None]
+    done: asyncio.Future[None] | None
 
 
 class RequestStore:
@@ -77,14 +78,14 @@ class RequestStore:
         self._queued: list[_Write] = []
         self._wake = threading.Condition()
         self._is_closed = False
+        self._unheard: StoreError | None = None
         # Held over a whole transaction: a reader must not see what is not on the disk yet.
         self._guard = threading.Lock()
         with contextlib.ExitStack() as undo:
             lock(undo, self._path)
             self._db = open_to_write(undo, self._path)
             with explained(self._path):
-                sums = [self._db.execute(query).fetchone() for query in SPENT]
-                self._spent = sum((Ledger(*row) for row in sums), Ledger())
+                self._paid, self._lost = sums(self._db)
                 self._num_replies: int = self._db.execute(COUNT["replies"]).fetchone()[0]
                 self._num_set_aside: int = self._db.execute(COUNT["set_aside"]).fetchone()[0]
             self._held = undo.pop_all()
@@ -102,7 +103,27 @@ class RequestStore:
     @property
     def spent(self) -> Ledger:
         """What all replies and losses in this shard's file cost, in this run and before it."""
-        return self._spent
+        return self._paid + self._lost
+
+    @property
+    def lost(self) -> Ledger:
+        """The losses alone: what was spent without a reply, in this run and before it."""
+        return self._lost
+
+    def spent_elsewhere(self) -> Ledger:
+        """What the files of other shard counts in the folder cost, all together.
+
+        Raises:
+            StoreError: a file is damaged, or a process is still writing it.
+        """
+        total = Ledger()
+        for path, _ in of_other_counts(self.folder, self.shard.count):
+            with contextlib.ExitStack() as held:
+                lock(held, path, shared=True)
+                db = open_to_read(held, path)
+                with explained(path):
+                    total += Ledger() if db is None else sum(sums(db), Ledger())
+        return total
 
     @property
     def num_replies(self) -> int:
@@ -127,9 +148,10 @@ class RequestStore:
         with self._guard, explained(self._path):
             found = select(self._db, keys)
         if len(found) < len(keys):
-            for path, db in self._files_of_other_counts():
-                with self._guard, explained(path):
-                    found |= select(db, [key for key in keys if key not in found])
+            with self._guard:
+                for path, db in self._files_of_other_counts():
+                    with explained(path):
+                        found |= select(db, [key for key in keys if key not in found])
         return found
 
     async def put(self, replies: Mapping[str, Reply]) -> None:
@@ -153,6 +175,13 @@ class RequestStore:
         """Count what a failed request may have cost."""
         await self._submit("losses", [costs(cost)])
 
+    def note_loss(self, cost: Ledger) -> None:
+        """The same for who must not wait, being cancelled: it is on the disk soon.
+
+        An error of the disk is raised to the next who waits for the store.
+        """
+        self._enqueue(_Write("losses", [costs(cost)], None))
+
     def is_set_aside(self, key: str) -> tuple[str, str] | None:
         """Reason and detail of a request that was set aside, else None."""
         query = "SELECT reason, detail FROM set_aside WHERE key = ?"
@@ -173,16 +202,24 @@ class RequestStore:
             self._is_closed = True
             self._wake.notify()
         self._writer.join()
-        self._held.close()
+        # A look-up in another thread may be under way.
+        with self._guard:
+            self._held.close()
 
     async def _submit(self, table: str, rows: list[tuple[Any, ...]]) -> None:
-        write = _Write(table, rows, asyncio.get_running_loop().create_future())
+        if self._unheard is not None:
+            error, self._unheard = self._unheard, None
+            raise error
+        done = asyncio.get_running_loop().create_future()
+        self._enqueue(_Write(table, rows, done))
+        await done
+
+    def _enqueue(self, write: _Write) -> None:
         with self._wake:
             if self._is_closed:
                 raise StoreError(f"{self._path}: the store is closed; keep it open while you ask")
             self._queued.append(write)
             self._wake.notify()
-        await write.done
 
     def _write_all(self) -> None:
         """The writer thread: all that is waiting, then again, until the store is closed."""
@@ -194,11 +231,16 @@ class RequestStore:
                 return
             error = self._commit(batch)
             if error is None or len(batch) == 1:
-                _settle(batch, error)
+                self._tell(batch, error)
             else:
                 # One row that cannot be kept must not fail the others.
                 for write in batch:
-                    _settle([write], self._commit([write]))
+                    self._tell([write], self._commit([write]))
+
+    def _tell(self, batch: Sequence[_Write], error: StoreError | None) -> None:
+        _settle([write.done for write in batch if write.done is not None], error)
+        if error is not None and any(write.done is None for write in batch):
+            self._unheard = error
 
     def _commit(self, batch: list[_Write]) -> StoreError | None:
         """Write a batch in one transaction; what went wrong, if anything did."""
@@ -216,16 +258,18 @@ class RequestStore:
             for table, row in new:
                 self._num_replies += table == "replies"
                 self._num_set_aside += table == "set_aside"
-                if table != "set_aside":
-                    self._spent += Ledger(*row[: len(COSTS)])
+                if table == "replies":
+                    self._paid += Ledger(*row[: len(COSTS)])
+                elif table == "losses":
+                    self._lost += Ledger(*row)
         return None
 
     def _files_of_other_counts(self) -> list[tuple[Path, sqlite3.Connection]]:
         """Files of runs with more or fewer shards that may hold problems of this shard."""
         if self._others is None:
             others = []
-            for path in sorted(self.folder.glob("requests-*-of-*.sqlite")):
-                if may_share(self.shard, path):
+            for path, shard in of_other_counts(self.folder, self.shard.count):
+                if may_share(self.shard, shard):
                     lock(self._held, path, shared=True)
                     db = open_to_read(self._held, path)
                     others += [] if db is None else [(path, db)]
@@ -233,10 +277,10 @@ class RequestStore:
         return self._others
 
 
-def _settle(batch: Sequence[_Write], error: StoreError | None) -> None:
+def _settle(waiting: Sequence[asyncio.Future[None]], error: StoreError | None) -> None:
     """Tell those who wait, each in its own event loop."""
-    for loop in {write.done.get_loop() for write in batch}:
-        futures = [write.done for write in batch if write.done.get_loop() is loop]
+    for loop in {future.get_loop() for future in waiting}:
+        futures = [future for future in waiting if future.get_loop() is loop]
         # A loop that has ended has nobody left who waits.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_resolve, futures, error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 from typing import Any
 
 import orjson
@@ -54,8 +55,7 @@ class Request:
             "extra": self.extra,
             "guard": self.guard,
         }
-        text = orjson.dumps(parts, default=_fields, option=_AS_DICTIONARIES)
-        return hashlib.sha256(text).hexdigest()
+        return hashlib.sha256(_as_json(parts)).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,6 +78,15 @@ class SetAside:
 
     reason: str
     detail: str
+
+
+def _as_json(parts: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(parts, default=_fields, option=_AS_DICTIONARIES)
+    except orjson.JSONEncodeError:
+        # Half of a surrogate pair in a text: it has no UTF-8, but a name it can have.
+        text = json.dumps(parts, default=_fields, sort_keys=True, ensure_ascii=False)
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _fields(value: Any) -> dict[str, Any]:

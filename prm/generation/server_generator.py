@@ -44,6 +44,11 @@ class ServerGenerator:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
+    @property
+    def lost(self) -> Ledger:
+        """What failed requests may have cost; with a store in earlier starts too."""
+        return self._sampler.counts.lost if self._store is None else self._store.lost
+
     def generate(
         self, prompts: Sequence[Prompt], params: SamplingParams, *, seed: int
     ) -> list[list[Generation]]:

@@ -5,7 +5,8 @@
 
 Reads problems/, solutions/ and labels/ of the run, also while its jobs are running. "billed" is
 what the requests cost when they were made; the other rows are what the same tokens cost at other
-prices. A row of your own in prices.yaml, in dollars per million tokens:
+prices. "lost" is what failed requests may have cost, which gave no text. A row of your
+own in prices.yaml, in dollars per million tokens:
 
     mine: {prompt: 0.1, generated: 0.4, cached: 0.05}
 """
@@ -101,12 +102,15 @@ def measure(folder: str | Path) -> RunCost:
     root = Path(folder)
     if not root.is_dir():
         raise StoreError(f"{root}: no such folder; give the folder of a run, as in runs/quickstart")
+    manifests = {kind: read_manifests(root / store) for kind, store in _STORES.items()}
     spent = {
-        kind: sum(
-            (Ledger(**manifest["ledger"]) for manifest in read_manifests(root / store)), Ledger()
-        )
-        for kind, store in _STORES.items()
+        kind: sum((Ledger(**one["ledger"]) for one in shards), Ledger())
+        for kind, shards in manifests.items()
     }
+    every = [one for shards in manifests.values() for one in shards]
+    lost = sum((Ledger(**(one.get("notes", {}).get("lost") or {})) for one in every), Ledger())
+    if lost != Ledger():
+        spent["lost"] = lost
     notes = [note for store in ("problems", *_STORES.values()) if (note := _missing(root / store))]
     counts = _count_answers(root) + _count_steps(root)
     if counts["no_problem"]:
@@ -117,7 +121,7 @@ def measure(folder: str | Path) -> RunCost:
     if not sum(ledger.dollars for ledger in spent.values()):
         notes.append("nothing was billed: the model ran in the job itself, or no price was set")
     return RunCost(
-        str(folder), {**spent, "both": sum(spent.values(), Ledger())}, counts, tuple(notes)
+        str(folder), {**spent, "total": sum(spent.values(), Ledger())}, counts, tuple(notes)
     )
 
 
