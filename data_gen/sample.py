@@ -19,6 +19,7 @@ import itertools
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from data_gen.askers import Asker, InProcessAsker, ServerAsker
 from data_gen.console import console, finish, say
@@ -37,6 +38,7 @@ from prm.protocols import SamplingParams
 from prm.records import Problem, Solution
 from prm.store import Shard, StoreWriter, content_hash, discard, read_ids, read_records
 from prm.traces import StepsFrom
+from prm.verifiers import Verifiers
 
 COMMAND = "python -m data_gen.sample"
 _REMEDY = "Choose another output folder, or write the records anew: --remake true."
@@ -78,6 +80,8 @@ class SampleConfig:
     """A batch is written whole; a model in this process also makes and seeds it whole."""
     seed: int = 0
     """The same seed gives the same solutions, for the same number of shards."""
+    verifiers: dict[str, dict[str, Any]] = operational(dict)
+    """Settings of the verifiers that judge the answers for the summary, by name."""
     shard: str = operational("0/1")
     """Which part of the problems: i/n."""
     remake: bool = operational(False)
@@ -269,7 +273,8 @@ def _summary(config: SampleConfig, shard: Shard, writer: StoreWriter) -> Summary
     solutions = read_records(writer.data_file, Solution)
     servers = config.generator.servers
     price = price_of(servers.price, servers.prices) if servers else None
-    return summarise(problems, solutions, price)
+    with Verifiers(config.verifiers) as verifiers:
+        return summarise(problems, solutions, price, verifiers=verifiers)
 
 
 @contextlib.contextmanager

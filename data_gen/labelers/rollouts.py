@@ -12,7 +12,8 @@ from prm.ledger import Ledger, Metered
 from prm.protocols import Chat, ChatGenerator, Generation, Prompt, Rollout, SamplingParams
 from prm.records import Problem, Solution
 from prm.steps import split_steps
-from prm.verifiers import extract_answer, get_verifier
+from prm.verifiers import Verifiers, extract_answer
+from prm.verifiers.registry import DEFAULT
 
 
 class GeneratorRollouts:
@@ -27,6 +28,7 @@ class GeneratorRollouts:
         params: SamplingParams,
         answer_pattern: str,
         seed: int,
+        verifiers: Verifiers = DEFAULT,
     ) -> None:
         """``seed`` and the number of the call seed the rollouts, but not the prompts.
 
@@ -38,6 +40,7 @@ class GeneratorRollouts:
         self.params = params
         self.answer_pattern = answer_pattern
         self.seed = seed
+        self.verifiers = verifiers
         self.ledger = Ledger()
         self._calls = 0
 
@@ -53,9 +56,9 @@ class GeneratorRollouts:
             # Prompts of like length side by side: less padding in the generator's batches.
             indices.sort(key=lambda i: (requests[i][1], _length(self._prompt(*requests[i][:2])), i))
             texts = self._generate([self._prompt(*requests[i][:2]) for i in indices], count)
-            for index, group in zip(indices, texts, strict=True):
-                solution = requests[index][0]
-                results[index] = [self._check(solution, text) for text in group]
+            checked = self._check([requests[i][0] for i in indices], texts)
+            for index, group in zip(indices, checked, strict=True):
+                results[index] = group
         return results
 
     def _prompt(self, solution: Solution, kept: int) -> Prompt:
@@ -72,12 +75,23 @@ class GeneratorRollouts:
         self.ledger += meter.ledger - before if meter else _tokens(texts)
         return texts
 
-    def _check(self, solution: Solution, text: Generation) -> Rollout:
-        steps = split_steps(text.text)
-        problem = self.problems[solution.problem_id]
-        answer = extract_answer(steps, self.answer_pattern)
-        verdict = get_verifier(problem.verifier)(answer, problem.reference_answer)
-        return Rollout(verdict.label, text.generated_tokens, text.text)
+    def _check(
+        self, solutions: list[Solution], texts: list[list[Generation]]
+    ) -> list[list[Rollout]]:
+        """The texts that continue each solution, with what their answers are worth."""
+        items = [
+            (
+                self.problems[solution.problem_id],
+                extract_answer(split_steps(text.text), self.answer_pattern),
+            )
+            for solution, group in zip(solutions, texts, strict=True)
+            for text in group
+        ]
+        verdicts = iter(self.verifiers.check_many(items))
+        return [
+            [Rollout(next(verdicts).label, text.generated_tokens, text.text) for text in group]
+            for group in texts
+        ]
 
 
 def _length(prompt: Prompt) -> int:
