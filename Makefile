@@ -20,13 +20,14 @@ INSTALL := -m pip install --disable-pip-version-check --quiet
 PIP := $(BIN)/python $(INSTALL)
 VLLM_PIP := $(VLLM)/bin/python $(INSTALL)
 PYTEST := $(BIN)/python -m pytest --no-skips
+VM_TESTS := tests/test_sandbox_vm.py
 OTHER_SUITES := --ignore=tests/slurm --ignore=tests/browser --ignore=tests/vllm
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart test test-slow test-slurm test-browser test-vllm \
-  bench-sampling bench-sampling-vllm chaos chaos-vllm check format results clean
+.PHONY: help env quickstart test test-slow test-slurm test-browser test-vm test-vllm \
+  bench-sampling bench-sampling-vllm bench-verifiers chaos chaos-vllm check format results clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | \
@@ -64,13 +65,16 @@ test: $(READY)  ## unit tests, then the short form of the quickstart and the exa
 	$(BIN)/python examples/guide_generation.py runs/quickstart-smoke/published/prm "Calculate 7 + 6 + 11."
 
 test-slow: $(READY)  ## tests that take minutes: the wheel in a new environment
-	$(PYTEST) -m 'slow and not real' $(OTHER_SUITES)
+	$(PYTEST) -m 'slow and not real' $(OTHER_SUITES) --ignore=$(VM_TESTS)
 
 test-slurm: $(READY)  ## the Slurm files: bash, shellcheck, directives (needs shellcheck)
 	$(PYTEST) tests/slurm
 
 test-browser: $(READY)  ## the HTML report in a real browser (needs chromium)
 	$(PYTEST) tests/browser
+
+test-vm: $(READY)  ## the attacks on a virtual machine (needs qemu-system-x86, bubblewrap; apt-get update)
+	$(PYTEST) -m slow $(VM_TESTS)
 
 test-vllm: $(READY) $(VLLM_READY)  ## sampling from a real vLLM server on the CPU (needs libnuma1)
 	$(PYTEST) tests/vllm
@@ -105,6 +109,10 @@ chaos: $(READY)  ## faults and kills at random; the same records afterwards (QUI
 
 chaos-vllm: $(READY) $(VLLM_READY)  ## the same kills on a real vLLM server
 	$(BIN)/python -m benchmarks.chaos --vllm
+
+bench-verifiers: $(READY)  ## checks/s of mathematics and programs (QUICK=1: short; DATA=DIR: real answers)
+	$(BIN)/python -m benchmarks.bench_verifiers_math $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m benchmarks.bench_verifiers_code $(if $(QUICK),--quick)
 
 check: $(READY)  ## lint, formatting, types, import direction
 	$(BIN)/ruff check

@@ -12,11 +12,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 from data_gen.arithmetic import is_held_out
 from data_gen.console import batches, finish, progress, say
 from data_gen.labelers import MathShepherdLabeler
+from data_gen.labelers.equations import with_equations
 from data_gen.labelers.rollouts import GeneratorRollouts
 from data_gen.models import ModelConfig, open_generator, seed_of
 from data_gen.prompting import load_strategy
@@ -26,9 +28,9 @@ from prm.errors import RecordError
 from prm.evaluation.step_truth import operand_pairs
 from prm.ledger import Ledger
 from prm.protocols import ChatGenerator, SamplingParams
-from prm.records import Problem, Solution, Verdict
+from prm.records import Problem, Solution
 from prm.store import Shard, StoreWriter, content_hash, read_records, unique
-from prm.verifiers import get_verifier
+from prm.verifiers import Verifiers
 
 COMMAND = "python -m data_gen.label"
 
@@ -59,6 +61,10 @@ class LabelConfig:
     """Rollouts a prefix, early stop, reuse of sibling solutions."""
     answer_pattern: str = r"^Answer: (.+)$"
     """Regular expression; its first group in the last step is the final answer."""
+    verifiers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Settings of verifiers, by name: {math: {timeout_s: 3.0}}."""
+    equations: bool = False
+    """Add to each step's evidence which of its equations hold; hard labels stay as they are."""
     hold_out_pairs: bool = True
     """Skip training solutions that write a held-out operand pair (arithmetic problems only)."""
     problems_per_batch: int = 24
@@ -86,13 +92,13 @@ def main(argv: list[str] | None = None) -> None:
         },
         shard=shard,
     )
-    with writer:
+    with writer, Verifiers(config.verifiers) as verifiers:
         groups = _group(solutions, problems, shard, config.solutions)
         plan = batches(groups, config.problems_per_batch)
         todo = [(i, batch) for i, batch in enumerate(plan) if not writer.has(f"batch-{i}")]
         if todo:
             say(f"label: {len(todo)} of {len(plan)} batches to do")
-            _label(config, todo, problems, writer)
+            _label(config, todo, problems, writer, verifiers)
     finish("label", writer)
     if lost := lost_in_words(writer.notes):
         say(f"  {lost}")
@@ -119,38 +125,45 @@ def _label(
     todo: list[tuple[int, list[list[Solution]]]],
     problems: dict[str, Problem],
     writer: StoreWriter,
+    verifiers: Verifiers,
 ) -> None:
     """Label and write the batches."""
     with open_generator(config.completer, config.output, writer.shard) as generator:
         for index, groups in progress(todo, "label"):
-            _label_batch(config, index, groups, problems, generator, writer)
+            pool = [solution for group in groups for solution in group]
+            rollouts = _rollouts(config, generator, problems, index, verifiers)
+            _label_batch(config, index, pool, rollouts, writer)
 
 
 def _label_batch(
     config: LabelConfig,
     index: int,
-    groups: list[list[Solution]],
-    problems: dict[str, Problem],
-    generator: ChatGenerator,
+    pool: list[Solution],
+    rollouts: GeneratorRollouts,
     writer: StoreWriter,
 ) -> None:
     begun = time.monotonic()
-    pool = [solution for group in groups for solution in group]
+    problems = rollouts.problems
     wanted, skipped = _select(config, pool, problems)
-    rollouts = _rollouts(config, generator, problems, index)
+    verdicts = rollouts.verifiers.check_many(
+        (problems[s.problem_id], s.final_answer) for s in wanted
+    )
+    by_id = {s.id: verdict for s, verdict in zip(wanted, verdicts, strict=True)}
     labelled = [
         one
-        for labeler, part in _by_labeler(config, wanted, problems, generator.name)
-        for one in labeler.label(part, rollouts, check=_checker(problems))
+        for labeler, part in _by_labeler(config, wanted, problems, rollouts.generator.name)
+        for one in labeler.label(part, rollouts, check=lambda solution: by_id[solution.id])
     ]
+    if config.equations:
+        labelled = [with_equations(one) for one in labelled]
     # A model in this process loses nothing.
-    note_lost(writer.notes, getattr(generator, "lost", Ledger()))
+    note_lost(writer.notes, getattr(rollouts.generator, "lost", Ledger()))
     cost = dataclasses.replace(rollouts.ledger, seconds=time.monotonic() - begun)
     writer.append(f"batch-{index}", labelled, num_in=len(pool), skipped=skipped, ledger=cost)
 
 
 def _select(
-    config: LabelConfig, pool: list[Solution], problems: dict[str, Problem]
+    config: LabelConfig, pool: list[Solution], problems: Mapping[str, Problem]
 ) -> tuple[list[Solution], Counter[str]]:
     """The solutions to label, and why the others are not."""
     wanted, skipped = [], Counter[str]()
@@ -170,7 +183,7 @@ def _uses_held_out(solution: Solution) -> bool:
 
 
 def _by_labeler(
-    config: LabelConfig, pool: list[Solution], problems: dict[str, Problem], completer: str
+    config: LabelConfig, pool: list[Solution], problems: Mapping[str, Problem], completer: str
 ) -> list[tuple[MathShepherdLabeler, list[Solution]]]:
     """The solutions by how thoroughly they are labelled."""
     labeler = dataclasses.replace(config.labeler, completer=completer)
@@ -183,7 +196,11 @@ def _by_labeler(
 
 
 def _rollouts(
-    config: LabelConfig, generator: ChatGenerator, problems: dict[str, Problem], index: int
+    config: LabelConfig,
+    generator: ChatGenerator,
+    problems: dict[str, Problem],
+    index: int,
+    verifiers: Verifiers,
 ) -> GeneratorRollouts:
     keeps_answers = config.completer.servers is not None
     return GeneratorRollouts(
@@ -193,18 +210,8 @@ def _rollouts(
         params=config.sampling,
         answer_pattern=config.answer_pattern,
         seed=config.seed if keeps_answers else seed_of(config.seed, "label", config.shard, index),
-        keeps_answers=keeps_answers,
+        verifiers=verifiers,
     )
-
-
-def _checker(problems: dict[str, Problem]) -> Callable[[Solution], Verdict]:
-    """A function that judges a solution's final answer by its problem's verifier."""
-
-    def check(solution: Solution) -> Verdict:
-        problem = problems[solution.problem_id]
-        return get_verifier(problem.verifier)(solution.final_answer, problem.reference_answer)
-
-    return check
 
 
 if __name__ == "__main__":

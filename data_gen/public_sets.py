@@ -180,7 +180,7 @@ def _problem(part: Part, row: Row, statement: str, answer: str, selection_share:
         id=problem_id,
         statement=statement,
         reference_answer=answer,
-        verifier="math_answer",
+        verifier="math",
         source=source,
         split="test" if part.is_test else split_of(problem_id, selection_share),
         meta={name: row[name] for name in part.meta if row.get(name) is not None},

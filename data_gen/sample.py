@@ -37,7 +37,7 @@ from prm.errors import BudgetError, ConfigError, StoreError
 from prm.prices import Price, price_of
 from prm.records import Problem, Solution
 from prm.store import Shard, StoreWriter, content_hash, discard, read_records, read_unique
-from prm.verifiers import get_verifier
+from prm.verifiers import Verifiers
 
 COMMAND = "python -m data_gen.sample"
 _REMEDY = "Choose another output folder, or write the records anew: --remake true."
@@ -75,15 +75,17 @@ def main(argv: list[str] | None = None) -> None:
 
 def _num_problems(config: SampleConfig, shard: Shard) -> int:
     """How many there are in this shard; each can be judged, and its id occurs once."""
-    count, verifiers = 0, set[str]()
-    for problem in read_unique(config.problems, Problem):
-        if problem.verifier not in verifiers:
-            try:
-                get_verifier(problem.verifier)
-            except ConfigError as error:
-                raise ConfigError(f"{config.problems}: problem {problem.id!r}: {error}") from error
-            verifiers.add(problem.verifier)
-        count += shard.has(problem.id)
+    count, seen = 0, set[str]()
+    with Verifiers(config.verifiers) as verifiers:
+        for problem in read_unique(config.problems, Problem):
+            if problem.verifier not in seen:
+                try:
+                    verifiers.get(problem.verifier)
+                except ConfigError as error:
+                    where = f"{config.problems}: problem {problem.id!r}"
+                    raise ConfigError(f"{where}: {error}") from error
+                seen.add(problem.verifier)
+            count += shard.has(problem.id)
     return count
 
 
@@ -190,7 +192,9 @@ def _summary(config: SampleConfig, shard: Shard, writer: StoreWriter) -> Summary
     solutions = read_records(writer.data_file, Solution)
     servers = config.generator.servers
     price = price_of(servers.price, servers.prices) if servers else Price()
-    return summarise(problems, solutions, price, writer.ledger.dollars)
+    dollars = writer.ledger.dollars
+    with Verifiers(config.verifiers) as verifiers:
+        return summarise(problems, solutions, price, dollars, verifiers=verifiers)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from data_gen.models import ModelConfig
 from data_gen.solutions import check_pattern
@@ -49,6 +50,8 @@ class SampleConfig:
     """A batch is written whole; a model in this process also makes and seeds it whole."""
     seed: int = 0
     """The same seed gives the same solutions, for the same number of shards."""
+    verifiers: dict[str, dict[str, Any]] = operational(dict)
+    """Settings of the verifiers that judge the answers for the summary, by name."""
     shard: str = operational("0/1")
     """Which part of the problems: i/n."""
     remake: bool = operational(False)

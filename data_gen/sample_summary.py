@@ -23,8 +23,9 @@ from prm.errors import RecordError
 from prm.ledger import Ledger
 from prm.prices import Price
 from prm.protocols import Verifier
-from prm.records import Problem, Solution, Status, Verdict
-from prm.verifiers import get_verifier
+from prm.records import Problem, Solution, Status
+from prm.verifiers import Verifiers
+from prm.verifiers.registry import DEFAULT, check_all
 
 INTERVAL = "95%, Wilson with the effective number of samples, clustered by problem"
 _Z = statistics.NormalDist().inv_cdf(0.975)
@@ -107,6 +108,8 @@ def summarise(
     solutions: Iterable[Solution],
     price: Price | None = None,
     billed: float | None = None,
+    *,
+    verifiers: Verifiers = DEFAULT,
 ) -> Summary:
     """Judge and count; dollars are the solutions' usage at ``price``.
 
@@ -117,6 +120,7 @@ def summarise(
         RecordError: a solution's problem is not among ``problems``, the solutions of a problem
             do not lie together, or there are no solutions.
     """
+    # Of a problem no more than its verifier and reference: there may be very many.
     waiting = {problem.id: (problem.verifier, problem.reference_answer) for problem in problems}
     tallies: dict[tuple[int, str], _Tally] = defaultdict(_Tally)
     total, changes = _Tally(), defaultdict[tuple[int, str], Counter[str]](Counter)
@@ -127,7 +131,7 @@ def summarise(
                 "together; give the problems that the solutions were made from"
             )
         name, reference = waiting.pop(problem_id)
-        judged = _judge(get_verifier(name), reference, group)
+        judged = _judge(verifiers.get(name), reference, list(group))
         _count(judged, tallies)
         _count_changes(judged, changes)
         total.add(judged, is_alone=True)
@@ -239,15 +243,15 @@ def wilson(share: float, trials: float) -> Share:
     return Share(share, centre - half if share > 0 else 0.0, centre + half if share < 1 else 1.0)
 
 
-def _judge(verifier: Verifier, reference: str, group: Iterable[Solution]) -> list[_Judged]:
+def _judge(verifier: Verifier, reference: str, group: Sequence[Solution]) -> list[_Judged]:
     """Verdicts, and answers by number: by value where the verifier sees two as equal."""
-    verdicts: dict[str | None, Verdict] = {}
+    answers = list(dict.fromkeys(solution.final_answer for solution in group))
+    found = check_all(verifier, [(answer, reference) for answer in answers])
+    verdicts = dict(zip(answers, found, strict=True))
     numbers: dict[str, int] = {}
     judged = []
     for solution in group:
         answer = solution.final_answer
-        if answer not in verdicts:
-            verdicts[answer] = verifier(answer, reference)
         status, text = verdicts[answer].status, (answer or "").strip()
         if text and text not in numbers:
             numbers[text] = _number(text, status, numbers, verifier)

@@ -10,6 +10,7 @@
     +-- GenerationError  (RuntimeError)  a generator that could not do what it was asked
     |   +-- BudgetError                  the next request might pass the budget: nothing was lost
     +-- TrainingError    (RuntimeError)  a run that must not go on (world size, NaN, no data)
+    +-- SandboxUnavailable (RuntimeError) no sound sandbox on this machine; nothing was run
     +-- MissingExtraError (ImportError)  an optional dependency is absent
 
 Every message says what was found, where (file, line, id) and what to do.
@@ -54,6 +55,19 @@ class BudgetError(GenerationError):
 
 class TrainingError(PRMError, RuntimeError):
     """A training run must not go on."""
+
+
+class SandboxUnavailable(PRMError, RuntimeError):
+    """Programs cannot be run safely here, and they are run in no other way.
+
+    ``reason`` says what was found, ``how_to_fix`` what to do.
+    """
+
+    def __init__(self, reason: str, how_to_fix: str) -> None:
+        """Join both in the message."""
+        super().__init__(f"no sound sandbox: {reason}; {how_to_fix}")
+        self.reason = reason
+        self.how_to_fix = how_to_fix
 
 
 class MissingExtraError(PRMError, ImportError):

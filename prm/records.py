@@ -21,6 +21,8 @@ from prm.errors import RecordError
 
 Split = Literal["train", "selection", "test"]
 Status = Literal["right", "wrong", "could_not_tell"]
+MAX_DETAIL = 300
+"""Characters of a verdict's detail."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,12 +95,30 @@ class Solution:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a verifier says of a final answer. A failure is never a label: it is could_not_tell."""
+    """What a verifier says of a final answer. A failure is never a label: it is could_not_tell.
+
+    ``reason`` is the cause in one word, for counting: no_answer, unparsed, too_long, timeout,
+    memory, output_limit, crash, bad_output, or error, which is the verifier's own failure and
+    always could_not_tell. ``passed`` of ``total`` tests went well, where there are tests.
+    ``detail`` is for people: one line, at most 300 characters, nothing unprintable.
+
+    Raises:
+        RecordError: an error of the verifier is given as right or wrong.
+    """
 
     status: Status
     backend: str
     seconds: float = 0.0
     detail: str = ""
+    reason: str = ""
+    passed: int = 0
+    total: int = 0
+
+    def __post_init__(self) -> None:
+        """Make the detail safe to print and to store."""
+        object.__setattr__(self, "detail", _printable(self.detail))
+        if self.reason == "error" and self.status != "could_not_tell":
+            raise RecordError(f"verdict {self.status}: an error of the verifier is no label")
 
     @property
     def label(self) -> bool | None:
@@ -110,9 +130,11 @@ class Verdict:
 class Evidence:
     """One thing that is known about a step.
 
-    ``kind`` is ``rollouts``, ``siblings`` (other samples through the same prefix) or ``verdict``
-    (the final answer itself). ``right_continuation`` is one text that followed this step and
-    reached the right answer: what a right next step looks like, kept for critiques.
+    ``kind`` is ``rollouts``, ``siblings`` (other samples through the same prefix), ``verdict``
+    (the final answer itself), ``equations`` (the step's equations that hold, of those that could
+    be checked) or ``program`` (a program that checks the step). ``right_continuation`` is one text
+    that followed this step and reached the right answer: what a right next step looks like, kept
+    for critiques.
     """
 
     kind: str
@@ -251,6 +273,15 @@ def build(cls: Any, row: Any, where: str) -> Any:
 def _hints(cls: Any) -> dict[str, Any]:
     """The types of the fields; working them out anew took a quarter of a job's time."""
     return typing.get_type_hints(cls)
+
+
+def _printable(text: str) -> str:
+    """The text in one line, cut to `MAX_DETAIL`; what cannot be printed is escaped."""
+    safe = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:MAX_DETAIL]
+    )
+    is_cut = len(text) > MAX_DETAIL or len(safe) > MAX_DETAIL
+    return safe[: MAX_DETAIL - 3] + "..." if is_cut else safe
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

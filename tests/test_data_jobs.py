@@ -245,6 +245,20 @@ def test_labels_of_known_solutions_are_right(made, by_hand, labelled):
     assert sorted(found, key=order.index) == found
 
 
+def test_equations_join_the_evidence_only_where_they_are_asked_for(
+    made, by_hand, labelled, tiny_folder, tmp_path
+):
+    more = ("--solutions", str(by_hand), *SMALL, "--equations", "true")
+    label.main(words("label", made, tmp_path, tiny_folder, *more))
+    found, before = rows(tmp_path, LabelledSolution), rows(labelled, LabelledSolution)
+    kinds = [one.kind for row in found for step in row.labels for one in step.evidence]
+    assert kinds.count("equations") >= len(found)
+    assert not any(
+        one.kind == "equations" for row in before for step in row.labels for one in step.evidence
+    )
+    assert [row.labels[0].hard for row in found] == [row.labels[0].hard for row in before]
+
+
 def test_solutions_of_other_splits_and_with_held_out_pairs_are_counted(made, by_hand, labelled):
     split = {p.id: p.split for p in rows(made, Problem)}
     expected = Counter()

@@ -172,7 +172,7 @@ class Noting:
         return [[Generation("Answer: 1", "stop", 1, 1)] * params.n for _ in prompts]
 
 
-def rollouts_by(generator, **settings):
+def rollouts_by(generator):
     one = dataclasses.replace(tiny_problem(), verifier="integer")
     plain = Strategy("plain", 1, "the problem", "text", text="{problem}\n")
     return GeneratorRollouts(
@@ -182,14 +182,14 @@ def rollouts_by(generator, **settings):
         params=SamplingParams(),
         answer_pattern="^Answer: (.+)$",
         seed=5,
-        **settings,
     )
 
 
-async def seeds_of_rounds(*rounds, **settings):
+async def seeds_of_rounds(*rounds, keeps_answers=False):
     """The seeds by prompt, after these rounds of (steps kept, n)."""
     generator = Noting()
-    rollouts = rollouts_by(generator, **settings)
+    generator.keeps_answers = keeps_answers
+    rollouts = rollouts_by(generator)
     one = tiny_solution(tiny_problem(), ["Step 1: a", "Step 2: b", "Answer: 1"], 0)
     for round_ in rounds:
         results = await rollouts.sample_many([(one, kept, n) for kept, n in round_])

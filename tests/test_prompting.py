@@ -21,6 +21,7 @@ SOLUTION = "Half of 6 is 2.\n\nThe answer is \\boxed{2}."
 
 # What each version of a shipped prompt says. A line is added for a new version, never changed.
 PINNED = {
+    "check_program/1": "bfb5bd8efe57cfd1",
     "decompose/1": "a30d3cadc889f160",
     "deepen_and_test/1": "13e31626ade65fc1",
     "depth_first/1": "a099adccae2fd371",
@@ -81,9 +82,12 @@ def test_these_strategies_are_shipped():
     assert set(SHIPPED) == {
         *("zero_shot", "few_shot_cot", "trial_and_error", "deepen_and_test", "depth_first"),
         *("work_backwards", "plan_first", "estimate_and_check", "decompose", "find_and_fix"),
-        *("few_shot_arithmetic", "zero_shot_arithmetic"),
+        *("few_shot_arithmetic", "zero_shot_arithmetic", "check_program"),
     }
-    assert [name for name, one in SHIPPED.items() if one.refines] == ["find_and_fix"]
+    assert [name for name, one in SHIPPED.items() if one.refines] == [
+        "check_program",
+        "find_and_fix",
+    ]
     assert [name for name, one in SHIPPED.items() if one.kind == "text"] == ["few_shot_arithmetic"]
 
 
@@ -135,7 +139,8 @@ def test_a_shipped_chat_is_a_short_user_turn_that_says_the_form_of_the_answer(na
     assert [one.role for one in chat.messages] == ["user"]
     content = chat.messages[0].content
     assert content == content.strip()
-    form = r"^Answer: " if name == "zero_shot_arithmetic" else r"final answer in \\boxed\{\}\."
+    forms = {"zero_shot_arithmetic": r"^Answer: ", "check_program": r"function check\(\)"}
+    form = forms.get(name, r"final answer in \\boxed\{\}\.")
     assert re.search(form, content, re.MULTILINE)
     assert len(re.sub(r"(?s)Example 1\n.*Problem:", "", content)) < 900
 

@@ -15,7 +15,8 @@ from prm.config import load
 from prm.errors import ConfigError, RecordError
 from prm.records import Problem
 from prm.store import content_hash, read_manifests, read_records
-from prm.verifiers import check_math_answer, extract_boxed, get_verifier
+from prm.verifiers import extract_boxed, get_verifier
+from prm.verifiers.math import check_math_many
 
 CHECKOUT = Path(__file__).parents[1]
 PARTS = {part.name: part for parts in SETS.values() for part in parts}
@@ -73,7 +74,7 @@ def test_the_answer_of_gsm8k_is_what_follows_the_hashes(tmp_path):
         *("no_answer", "no_answer", "no_statement", "no_answer"),
     ]
     first = found[0]
-    assert (first.source, first.split, first.verifier) == ("gsm8k", "train", "math_answer")
+    assert (first.source, first.split, first.verifier) == ("gsm8k", "train", "math")
     assert first.statement == "How many eggs?"
     assert get_verifier(first.verifier)("$9", first.reference_answer).label is True
 
@@ -151,7 +152,7 @@ def test_the_split_depends_on_the_id_alone_and_keeps_the_share():
 
 
 def problem(name, statement, split):
-    return Problem(name, statement, "1", "math_answer", "here", split)
+    return Problem(name, statement, "1", "math", "here", split)
 
 
 def test_a_statement_occurs_once_and_a_test_problem_never_among_the_others():
@@ -278,16 +279,18 @@ def test_the_whole_sets_are_read(data_dir, tmp_path):
     assert share["selection"] / (share["selection"] + share["train"]) == pytest.approx(
         0.05, abs=5e-3
     )
-    for one in found:
-        expected = stated[one.statement] if one.source == "gsm8k" else one.reference_answer
-        assert check_math_answer(expected, one.reference_answer).label is True, one
-    # Another number is wrong where the reference is a plain number, and not compared elsewhere.
-    plain = Counter(
-        one.source
-        for one in found
-        if check_math_answer("-98765.4321", one.reference_answer).label is False
+    expected = [
+        stated[one.statement] if one.source == "gsm8k" else one.reference_answer for one in found
+    ]
+    references = [one.reference_answer for one in found]
+    verdicts = check_math_many(list(zip(expected, references, strict=True)))
+    assert all(verdict.label for verdict in verdicts)
+    # Another number is wrong, but where the reference is a word, a matrix or an equation.
+    verdicts = check_math_many([("-98765.4321", reference) for reference in references])
+    wrong = Counter(
+        one.source for one, verdict in zip(found, verdicts, strict=True) if verdict.label is False
     )
-    assert plain == {"gsm8k": 8792, "math": 6303}
+    assert wrong == {"gsm8k": 8792, "math": 7794}
 
 
 @pytest.mark.real

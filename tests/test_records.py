@@ -41,7 +41,7 @@ LABELLED = LabelledSolution(
         StepLabel(1, 0, 0, None, None, None),
     ),
     first_error={"none": 0.5, "1": 0.5},
-    verdict=Verdict("could_not_tell", "integer", detail="no answer"),
+    verdict=Verdict("could_not_tell", "code", 0.5, "no answer", "no_answer", 2, 5),
     labeler="test",
     stop_reason="undecided",
     tokens=88,
@@ -93,6 +93,41 @@ def test_a_labelled_solution_has_the_id_of_its_solution():
 )
 def test_a_verdict_that_could_not_tell_is_no_label(status, label):
     assert Verdict(status, "test").label is label
+
+
+def test_an_error_of_the_verifier_is_never_right_or_wrong():
+    assert Verdict("could_not_tell", "test", reason="error").label is None
+    for status in ("right", "wrong"):
+        with pytest.raises(RecordError, match="no label"):
+            Verdict(status, "test", reason="error")
+
+
+@pytest.mark.parametrize(
+    ("detail", "kept"),
+    [
+        ("no answer: é 中", "no answer: é 中"),
+        ("two\nlines\r", r"two\nlines\r"),
+        ("\x1b[2Jclear \x07", r"\x1b[2Jclear \x07"),
+        ("\u2028 \u202e", r"\u2028 \u202e"),
+        ("\ud800", r"\ud800"),
+        ("a" * 300, "a" * 300),
+        ("a" * 301, "a" * 297 + "..."),
+        ("\n" * 300, r"\n" * 148 + "\\..."),
+    ],
+)
+def test_a_detail_is_one_line_of_300_characters_that_can_be_printed(detail, kept):
+    found = Verdict("wrong", "test", detail=detail).detail
+    assert found == kept
+    assert len(found) <= 300
+    assert found.isprintable()
+    assert Verdict("wrong", "test", detail=found).detail == found
+
+
+def test_a_verdict_of_earlier_files_has_no_reason_and_no_tests():
+    row = to_json(LABELLED)
+    old = {key: row["verdict"][key] for key in ("status", "backend", "seconds", "detail")}
+    verdict = from_json(LabelledSolution, {**row, "verdict": old}, "here").verdict
+    assert (verdict.reason, verdict.passed, verdict.total) == ("", 0, 0)
 
 
 def test_records_cannot_be_changed():

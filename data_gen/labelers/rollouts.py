@@ -12,7 +12,8 @@ from prm.ledger import Ledger, Metered
 from prm.protocols import Chat, ChatGenerator, Generation, Prompt, Rollout, SamplingParams
 from prm.records import Problem, Solution
 from prm.steps import split_steps
-from prm.verifiers import extract_answer, get_verifier
+from prm.verifiers import Verifiers, extract_answer
+from prm.verifiers.registry import DEFAULT
 
 
 class GeneratorRollouts:
@@ -27,7 +28,7 @@ class GeneratorRollouts:
         params: SamplingParams,
         answer_pattern: str,
         seed: int,
-        keeps_answers: bool = False,
+        verifiers: Verifiers = DEFAULT,
     ) -> None:
         """``seed`` and the number of the call seed the rollouts, but not the prompts.
 
@@ -41,8 +42,9 @@ class GeneratorRollouts:
         self.params = params
         self.answer_pattern = answer_pattern
         self.seed = seed
+        self.verifiers = verifiers
         self.ledger = Ledger()
-        self._keeps_answers = keeps_answers
+        self._keeps_answers = getattr(generator, "keeps_answers", False)
         self._calls = 0
         self._had: Counter[tuple[str, Prompt]] = Counter()
 
@@ -59,9 +61,9 @@ class GeneratorRollouts:
             # Prompts of like length side by side: less padding in the generator's batches.
             indices.sort(key=lambda i: (requests[i][1], _length(prompts[i]), i))
             texts = self._generate([prompts[i] for i in indices], count, had)
-            for index, group in zip(indices, texts, strict=True):
-                solution = requests[index][0]
-                results[index] = [self._check(solution, text) for text in group]
+            checked = self._check([requests[i][0] for i in indices], texts)
+            for index, group in zip(indices, checked, strict=True):
+                results[index] = group
         return results
 
     def _had_before(self, solution: Solution, prompt: Prompt, count: int) -> int:
@@ -91,12 +93,23 @@ class GeneratorRollouts:
         by_prompt = dict(zip(asked, texts, strict=True))
         return [by_prompt[prompt] for prompt in prompts]
 
-    def _check(self, solution: Solution, text: Generation) -> Rollout:
-        steps = split_steps(text.text)
-        problem = self.problems[solution.problem_id]
-        answer = extract_answer(steps, self.answer_pattern)
-        verdict = get_verifier(problem.verifier)(answer, problem.reference_answer)
-        return Rollout(verdict.label, text.generated_tokens, text.text)
+    def _check(
+        self, solutions: list[Solution], texts: list[list[Generation]]
+    ) -> list[list[Rollout]]:
+        """The texts that continue each solution, with what their answers are worth."""
+        items = [
+            (
+                self.problems[solution.problem_id],
+                extract_answer(split_steps(text.text), self.answer_pattern),
+            )
+            for solution, group in zip(solutions, texts, strict=True)
+            for text in group
+        ]
+        verdicts = iter(self.verifiers.check_many(items))
+        return [
+            [Rollout(next(verdicts).label, text.generated_tokens, text.text) for text in group]
+            for group in texts
+        ]
 
 
 def _length(prompt: Prompt) -> int:

@@ -41,6 +41,7 @@ from prm.report.data import (
 )
 from prm.scoring.spec import load_spec
 from prm.store import read_json, read_records, write_json
+from prm.verifiers import Verifiers
 
 _NUM_SHOWN = 60
 
@@ -70,6 +71,8 @@ class EvaluateConfig:
     """Numbers of samples to measure at; the largest decides."""
     min_trials: int = 6
     """Calibration counts steps that were tried at least so often."""
+    verifiers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Settings of the verifiers that judge the answers, by name."""
     dtype: str | None = None
     """Number format of scorer and critic; null = what the hardware does well."""
 
@@ -164,7 +167,8 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def _score(config: EvaluateConfig) -> _Scored:
-    samples = read_samples(config.problems, config.solutions, config.split)
+    with Verifiers(config.verifiers) as verifiers:
+        samples = read_samples(config.problems, config.solutions, config.split, verifiers)
     folder = Path(config.output) / "scores"
     prms = [
         prm_scores(path, samples, folder / f"{config.split}-prm-{i}.json", config.dtype)

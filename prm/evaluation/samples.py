@@ -10,7 +10,8 @@ from prm.errors import RecordError
 from prm.evaluation import step_truth
 from prm.records import Problem, Solution
 from prm.store import read_records, unique
-from prm.verifiers import get_verifier
+from prm.verifiers import Verifiers
+from prm.verifiers.registry import DEFAULT
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,7 +38,9 @@ class ProblemSamples:
         return [step_truth.first_error(self.problem.meta, s.steps) for s in self.solutions]
 
 
-def read_samples(problems: str, solutions: str, split: str) -> list[ProblemSamples]:
+def read_samples(
+    problems: str, solutions: str, split: str, verifiers: Verifiers = DEFAULT
+) -> list[ProblemSamples]:
     """All problems of a split with their solutions.
 
     A problem all of whose samples were empty has no solutions: it counts as not solved.
@@ -48,11 +51,12 @@ def read_samples(problems: str, solutions: str, split: str) -> list[ProblemSampl
     groups: dict[str, list[Solution]] = defaultdict(list)
     for solution in unique(read_records(solutions, Solution), solutions):
         groups[solution.problem_id].append(solution)
-    samples = [
-        _judge(problem, groups.get(problem.id, []))
+    wanted = [
+        problem
         for problem in unique(read_records(problems, Problem), problems)
         if problem.split == split
     ]
+    samples = _judge([(problem, groups.get(problem.id, [])) for problem in wanted], verifiers)
     if not samples:
         raise RecordError(f"{problems}: no problem has split {split!r}")
     if not any(group.solutions for group in samples):
@@ -60,9 +64,17 @@ def read_samples(problems: str, solutions: str, split: str) -> list[ProblemSampl
     return samples
 
 
-def _judge(problem: Problem, solutions: Sequence[Solution]) -> ProblemSamples:
-    check = get_verifier(problem.verifier)
-    verdicts = [check(solution.final_answer, problem.reference_answer) for solution in solutions]
-    return ProblemSamples(
-        problem, tuple(solutions), tuple(verdict.label is True for verdict in verdicts)
-    )
+def _judge(
+    groups: Sequence[tuple[Problem, Sequence[Solution]]], verifiers: Verifiers
+) -> list[ProblemSamples]:
+    """All answers are checked in one call."""
+    items = [
+        (problem, solution.final_answer) for problem, solutions in groups for solution in solutions
+    ]
+    verdicts = iter(verifiers.check_many(items))
+    return [
+        ProblemSamples(
+            problem, tuple(solutions), tuple(next(verdicts).label is True for _ in solutions)
+        )
+        for problem, solutions in groups
+    ]

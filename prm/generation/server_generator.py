@@ -26,6 +26,9 @@ class ServerGenerator:
     loop. Close it, or use it as a context manager.
     """
 
+    keeps_answers = True
+    """The same prompt, seed and place give the same text again: they are its name in the store."""
+
     def __init__(
         self,
         config: ServersConfig,

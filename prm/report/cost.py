@@ -30,9 +30,12 @@ from prm.prices import PRICES, Price
 from prm.records import LabelledSolution, Problem, R, Solution, build
 from prm.report.cost_tables import show
 from prm.store import read_json, read_manifests, read_records
-from prm.verifiers import get_verifier
+from prm.verifiers import Verifiers
+from prm.verifiers.registry import DEFAULT
 
 _STORES = {"sampling": "solutions", "labelling": "labels"}
+_AT_ONCE = 1024
+"""Solutions that are judged together."""
 _UNITS = {"a solution": "solutions", "a labelled step": "labelled", "a right answer": "right"}
 
 
@@ -46,6 +49,8 @@ class CostConfig:
     """Prices to compare with, with commas between: o1,own-server. Empty = all that are known."""
     table: str | None = None
     """YAML file with prices of your own; a name that is known already is replaced."""
+    verifiers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Settings of the verifiers that judge the answers, by name."""
     json: bool = False
     """Write JSON to standard output instead of tables."""
 
@@ -86,14 +91,15 @@ class RunCost:
 def run(config: CostConfig) -> None:
     """Measure and show."""
     prices = _chosen(config)
-    cost = measure(config.run)
+    with Verifiers(config.verifiers) as verifiers:
+        cost = measure(config.run, verifiers)
     if config.json:
         sys.stdout.write(json.dumps(to_json(cost, prices), indent=2, ensure_ascii=False) + "\n")
     else:
         show(cost, prices)
 
 
-def measure(folder: str | Path) -> RunCost:
+def measure(folder: str | Path, verifiers: Verifiers = DEFAULT) -> RunCost:
     """Add up a run. Memory grows with the number of problems, not with that of solutions.
 
     Raises:
@@ -112,7 +118,7 @@ def measure(folder: str | Path) -> RunCost:
     if lost != Ledger():
         spent["lost"] = lost
     notes = [note for store in ("problems", *_STORES.values()) if (note := _missing(root / store))]
-    counts = _count_answers(root) + _count_steps(root)
+    counts = _count_answers(root, verifiers) + _count_steps(root)
     if counts["no_problem"]:
         notes.append(
             f"{counts['no_problem']} solutions are of no problem in {root / 'problems'}: "
@@ -158,19 +164,14 @@ def _missing(store: Path) -> str | None:
     return f"{store.name}: so far; of {total} shards {done} are done, {len(manifests)} begun"
 
 
-def _count_answers(root: Path) -> Counter[str]:
-    known = {
-        problem.id: (get_verifier(problem.verifier), problem.reference_answer)
-        for problem in read_so_far(root / "problems", Problem)
-    }
+def _count_answers(root: Path, verifiers: Verifiers) -> Counter[str]:
+    known = {problem.id: problem for problem in read_so_far(root / "problems", Problem)}
+    solutions = read_so_far(root / "solutions", Solution)
     counts = Counter[str]()
-    for solution in read_so_far(root / "solutions", Solution):
-        counts["solutions"] += 1
-        if solution.problem_id in known:
-            verifier, reference = known[solution.problem_id]
-            counts[verifier(solution.final_answer, reference).status] += 1
-        else:
-            counts["no_problem"] += 1
+    while some := list(islice(solutions, _AT_ONCE)):
+        items = [(known[s.problem_id], s.final_answer) for s in some if s.problem_id in known]
+        counts.update(solutions=len(some), no_problem=len(some) - len(items))
+        counts.update(verdict.status for verdict in verifiers.check_many(items))
     return counts
 
 

@@ -23,7 +23,8 @@ def check_integer(answer: str | None, reference: str) -> Verdict:
     if not _INTEGER.fullmatch(reference.strip()):
         raise RecordError(f"reference answer {reference!r:.60} is not an integer")
     if answer is None or not answer.strip():
-        return Verdict("could_not_tell", BACKEND, detail="no answer")
+        return Verdict("could_not_tell", BACKEND, detail="no answer", reason="no_answer")
     if not _INTEGER.fullmatch(answer.strip()):
-        return Verdict("could_not_tell", BACKEND, detail=f"not an integer: {answer!r:.60}")
+        detail = f"not an integer: {answer!r:.60}"
+        return Verdict("could_not_tell", BACKEND, detail=detail, reason="unparsed")
     return Verdict("right" if int(answer) == int(reference) else "wrong", BACKEND)
