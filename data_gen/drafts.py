@@ -72,6 +72,8 @@ class Plan:
         if twice := sorted({name for name in ids if ids.count(name) > 1}):
             raise ConfigError(f"strategies: more than one is {twice[0]}; give each its own name")
         for name, strategy in strategies.items():
+            if strategy.checks:
+                raise ConfigError(f"strategies: {name} checks a solution and writes none")
             if strategy.refines:
                 raise ConfigError(f"strategies: {name} refines a solution; name it under refine")
         if rounds < 0 or bool(rounds) != bool(refine):
@@ -79,6 +81,8 @@ class Plan:
                 f"refine is {refine!r} with refine_rounds {rounds}: give both, or neither"
             )
         second = load_strategy(refine) if refine else None
+        if second is not None and second.checks:
+            raise ConfigError(f"refine: {refine} checks a solution and writes no better one")
         if second is not None and not second.refines:
             raise ConfigError(f"refine: {refine} has no slot {{solution}}; find_and_fix has")
         return cls(tuple(spread(weights, n)), strategies, second, rounds, seed)

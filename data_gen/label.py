@@ -19,6 +19,7 @@ from data_gen.arithmetic import is_held_out
 from data_gen.console import batches, finish, progress, say
 from data_gen.labelers import MathShepherdLabeler
 from data_gen.labelers.equations import with_equations
+from data_gen.labelers.programs import require_sandbox, with_programs
 from data_gen.labelers.rollouts import GeneratorRollouts
 from data_gen.models import ModelConfig, open_generator, seed_of
 from data_gen.prompting import load_strategy
@@ -60,11 +61,14 @@ class LabelConfig:
     labeler: MathShepherdLabeler = dataclasses.field(default_factory=MathShepherdLabeler)
     """Rollouts a prefix, early stop, reuse of sibling solutions."""
     answer_pattern: str = r"^Answer: (.+)$"
-    """Regular expression; its first group in the last step is the final answer."""
+    """Regular expression; its first group in the last step is the final answer. "boxed": the last
+    \\boxed{}. "whole": all steps (programs)."""
     verifiers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     """Settings of verifiers, by name: {math: {timeout_s: 3.0}}."""
     equations: bool = False
     """Add to each step's evidence which of its equations hold; hard labels stay as they are."""
+    step_programs: bool = False
+    """A program that the completer writes checks each step; one more piece of evidence."""
     hold_out_pairs: bool = True
     """Skip training solutions that write a held-out operand pair (arithmetic problems only)."""
     problems_per_batch: int = 24
@@ -128,6 +132,9 @@ def _label(
     verifiers: Verifiers,
 ) -> None:
     """Label and write the batches."""
+    if config.step_programs:
+        # Before any rollout is paid for.
+        require_sandbox()
     with open_generator(config.completer, config.output, writer.shard) as generator:
         for index, groups in progress(todo, "label"):
             pool = [solution for group in groups for solution in group]
@@ -156,6 +163,10 @@ def _label_batch(
     ]
     if config.equations:
         labelled = [with_equations(one) for one in labelled]
+    if config.step_programs:
+        seed = seed_of(rollouts.seed, "step programs")
+        labelled, spent = with_programs(labelled, problems, rollouts.generator, seed=seed)
+        rollouts.ledger += spent
     # A model in this process loses nothing.
     note_lost(writer.notes, getattr(rollouts.generator, "lost", Ledger()))
     cost = dataclasses.replace(rollouts.ledger, seconds=time.monotonic() - begun)

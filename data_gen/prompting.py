@@ -10,7 +10,8 @@ r"""Prompts: one YAML file a strategy, with a name and a version, and slots for 
       Make a plan, carry it out, and end with the answer in \boxed{}.
 
 ``{problem}`` stands exactly once. ``{exemplars}`` takes worked examples that are drawn for each
-problem from the file named under ``exemplars``; ``{solution}`` takes the solution to refine.
+problem from the file named under ``exemplars``; ``{solution}`` takes the solution to refine, or
+with ``checks: true`` the one to check.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Strategy:
     text: str = ""
     exemplars: tuple[Exemplar, ...] = ()
     num_exemplars: int = 0
+    checks: bool = False
+    """It asks for a check of the solution, and for no better one."""
 
     def __post_init__(self) -> None:
         """Check the parts against each other."""
@@ -75,6 +78,11 @@ class Strategy:
     @property
     def refines(self) -> bool:
         """Whether it asks for a better version of a given solution."""
+        return self.takes_solution and not self.checks
+
+    @property
+    def takes_solution(self) -> bool:
+        """Whether it shows a solution."""
         return "solution" in _slots(self)
 
     @property
@@ -215,6 +223,8 @@ def _check_slots(strategy: Strategy) -> None:
     for slot in ("exemplars", "solution"):
         if found.count(slot) > 1:
             raise ConfigError(f"{where} has {{{slot}}} {found.count(slot)} times")
+    if strategy.checks and "solution" not in found:
+        raise ConfigError(f"checks is true, but {where} lacks the slot {{solution}}")
     if bool(strategy.exemplars) != ("exemplars" in found):
         raise ConfigError(
             f"exemplars are given, but {where} lacks the slot {{exemplars}}"
@@ -239,9 +249,10 @@ def _check_exemplars(strategy: Strategy) -> None:
 
 
 def _check_solution(strategy: Strategy, solution: str) -> None:
-    if strategy.refines and not solution:
-        raise ConfigError(f"strategy {strategy.id} refines a solution: give it one")
-    if solution and not strategy.refines:
+    if strategy.takes_solution and not solution:
+        verb = "refines" if strategy.refines else "checks"
+        raise ConfigError(f"strategy {strategy.id} {verb} a solution: give it one")
+    if solution and not strategy.takes_solution:
         raise ConfigError(f"strategy {strategy.id} has no slot {{solution}}: it refines nothing")
 
 

@@ -45,7 +45,7 @@ class SampleConfig:
     answer: the server has kept the thoughts to itself."""
     answer_pattern: str = r"^Answer: (.+)$"
     """Regular expression; its first group in the last step is the final answer. "boxed": the last
-    \\boxed{}."""
+    \\boxed{}. "whole": all steps (programs)."""
     problems_per_batch: int = 16
     """A batch is written whole; a model in this process also makes and seeds it whole."""
     seed: int = 0

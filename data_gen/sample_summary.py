@@ -122,8 +122,7 @@ def summarise(
     """
     # Of a problem no more than its verifier and reference: there may be very many.
     waiting = {problem.id: (problem.verifier, problem.reference_answer) for problem in problems}
-    tallies: dict[tuple[int, str], _Tally] = defaultdict(_Tally)
-    total, changes = _Tally(), defaultdict[tuple[int, str], Counter[str]](Counter)
+    counted = _Counts()
     for problem_id, group in groupby(solutions, lambda solution: solution.problem_id):
         if problem_id not in waiting:
             raise RecordError(
@@ -131,29 +130,14 @@ def summarise(
                 "together; give the problems that the solutions were made from"
             )
         name, reference = waiting.pop(problem_id)
-        judged = _judge(verifiers.get(name), reference, list(group))
-        _count(judged, tallies)
-        _count_changes(judged, changes)
-        total.add(judged, is_alone=True)
-    if not total.counts["samples"]:
+        counted.add(_judge(verifiers.get(name), reference, list(group)))
+    counts = counted.total.counts
+    if not counts["samples"]:
         raise RecordError("there are no solutions to sum up")
-    num_problems, price = total.counts["problems"], price or Price()
+    price = price or Price()
     if billed is not None:
-        price = _as_billed(price, total.counts["read"], total.counts["written"], billed)
-    return Summary(
-        num_problems=num_problems,
-        num_unsampled_problems=len(waiting),
-        pass_at_n=total.counts["solved"] / num_problems,
-        strategies=tuple(
-            tallies[key].summary(key[1], key[0], num_problems, price) for key in sorted(tallies)
-        ),
-        total=total.summary("all", 0, num_problems, price),
-        refinements=tuple(
-            RefinementSummary(name, number, dict(found), missing)
-            for (number, name), found in sorted(changes.items())
-            for missing in [found.pop("no parent", 0)]
-        ),
-    )
+        price = _as_billed(price, counts["read"], counts["written"], billed)
+    return counted.summary(len(waiting), price)
 
 
 def _as_billed(price: Price, read: int, written: int, billed: float) -> Price:
@@ -232,6 +216,40 @@ class _Tally:
         variance = max(0.0, residual) * num / (num - 1) / size**2
         effective = share * (1 - share) / variance if variance else math.inf
         return wilson(share, min(max(effective, 1.0), size))
+
+
+class _Counts:
+    """All that is counted, by (round, strategy) and in total."""
+
+    def __init__(self) -> None:
+        self.total = _Tally()
+        self._tallies: dict[tuple[int, str], _Tally] = defaultdict(_Tally)
+        self._changes: dict[tuple[int, str], Counter[str]] = defaultdict(Counter)
+
+    def add(self, judged: list[_Judged]) -> None:
+        """Count the samples of one problem."""
+        _count(judged, self._tallies)
+        _count_changes(judged, self._changes)
+        self.total.add(judged, is_alone=True)
+
+    def summary(self, num_unsampled: int, price: Price) -> Summary:
+        num_problems = self.total.counts["problems"]
+        tallies = sorted(self._tallies.items())
+        return Summary(
+            num_problems=num_problems,
+            num_unsampled_problems=num_unsampled,
+            pass_at_n=self.total.counts["solved"] / num_problems,
+            strategies=tuple(
+                tally.summary(name, number, num_problems, price)
+                for (number, name), tally in tallies
+            ),
+            total=self.total.summary("all", 0, num_problems, price),
+            refinements=tuple(
+                RefinementSummary(name, number, dict(found), missing)
+                for (number, name), found in sorted(self._changes.items())
+                for missing in [found.pop("no parent", 0)]
+            ),
+        )
 
 
 def wilson(share: float, trials: float) -> Share:

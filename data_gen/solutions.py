@@ -13,7 +13,7 @@ from prm.protocols import Generation
 from prm.records import Solution, Trace, Usage
 from prm.traces import StepsFrom, find_answer, find_thinking, split_trace
 from prm.verifiers import extract_answer
-from prm.verifiers.extract import BOXED
+from prm.verifiers.extract import BOXED, WHOLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,14 +100,14 @@ def check_pattern(pattern: str) -> None:
     """Refuse an ``answer_pattern`` that finds nothing.
 
     Raises:
-        ConfigError: it is neither "boxed" nor a regular expression with a group.
+        ConfigError: it is neither "boxed", "whole" nor a regular expression with a group.
     """
     try:
-        has_group = pattern == BOXED or re.compile(pattern).groups > 0
+        has_group = pattern in (BOXED, WHOLE) or re.compile(pattern).groups > 0
     except re.error as error:
         raise ConfigError(f"answer_pattern {pattern!r} is no regular expression: {error}") from None
     if not has_group:
         raise ConfigError(
             f"answer_pattern {pattern!r} has no group: put the answer in brackets, as in "
-            r"'^Answer: (.+)$', or say 'boxed'"
+            r"'^Answer: (.+)$', or say 'boxed' or 'whole'"
         )

@@ -9,6 +9,19 @@ from tests.code_cheats import CHEATS, HONEST, TASK, WRONG, is_fooled
 ECHO = CodeTask("stdio", (StdioTest("3\n", "1 2\n"), StdioTest("9\n", "4 5\n")))
 SUM = "print(sum(map(int, input().split())))"
 HELLO = "3.11.2 (main)"
+DEEP: list[object] = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+# It sends what no honest program can, as a value of the first call.
+FORGER = """
+import os, sys
+frame = sys._getframe()
+while "records" not in frame.f_locals:
+    frame = frame.f_back
+os.write(frame.f_locals["records"], b'{"call":0,"value":{"$type":"number","value":"x"}}\\n')
+os._exit(0)
+def add(a, b): pass
+"""
 
 
 class Scripted:
@@ -152,6 +165,15 @@ def test_a_broken_sandbox_is_never_a_wrong_answer(failure):
         tuple({"call": index} for index in range(4)),
         numbered((index, {"$type": "tuple", "value": 2}) for index in range(4)),
         numbered((index, {"$type": "int", "value": "x"}) for index in range(4)),
+        numbered((index, {"$type": "number", "value": "x"}) for index in range(4)),
+        numbered((index, {"$type": "bool", "value": "x"}) for index in range(4)),
+        numbered((index, {"$type": "complex", "value": [1]}) for index in range(4)),
+        numbered((index, {"$type": "dict", "value": [1, 2]}) for index in range(4)),
+        numbered(
+            (index, {"$type": "set", "value": [True, {"$type": "bool", "value": "x"}]})
+            for index in range(4)
+        ),
+        tuple({"call": index, "unsendable": DEEP} for index in range(4)),
     ],
 )
 def test_forged_records_do_not_pass(records):
@@ -285,6 +307,56 @@ def test_the_verifier_finds_the_program_and_keeps_the_order():
     assert labels == [True, None, True, None, True, None]
     assert verifier.check_many([]) == []
     verifier.close()
+
+
+def test_one_forged_value_loses_no_other_verdict():
+    tests = (CallTest(0.3, (0.1, 0.2)), CallTest(3.0, (1, 2)))
+    near = CodeTask("call", tests, entry="add", compare=Compare(abs_tol=1e-6)).to_reference()
+    honest = "```python\ndef add(a, b): return a + b\n```"
+    items = [(honest, near), (f"```python{FORGER}```", near), (honest, "{}"), (honest, near)]
+    verdicts = CodeVerifier(workers=2, limits={"wall_s": 20.0}).check_many(items)
+    found = [(verdict.label, verdict.reason) for verdict in verdicts]
+    assert found == [(True, ""), (False, "bad_output"), (None, "error"), (True, "")]
+
+
+def test_a_forged_error_without_text_is_no_crash_of_ours():
+    for record in ({"call": 0, "raised": DEEP}, {"call": None, "raised": DEEP}):
+        verdict = check_code(HONEST, TASK, sandbox=Scripted(RunResult("done", (record,))))
+        assert verdict.status == "wrong"
+
+
+def test_a_right_program_may_write_as_much_as_is_expected():
+    text = "x" * 600_000
+    task = CodeTask("stdio", (StdioTest(text),), wall_s=30.0)
+    assert check_code("print('x' * 600_000)", task).label is True
+    assert check_code("while True: print('x' * 600_000)", task).reason == "output_limit"
+    tests = (CallTest([7] * 200_000, (7,)), CallTest([8] * 200_000, (8,)))
+    task = CodeTask("call", tests, entry="f", wall_s=30.0)
+    assert check_code("def f(x): return [x] * 200_000", task).label is True
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import no_such_module\n" + SUM,
+        f"import threading\nt = threading.Thread(target=lambda: {SUM})\nt.start()\nt.join()",
+    ],
+)
+def test_what_the_sandbox_does_not_have_makes_no_program_wrong(program):
+    verdict = check_code(program, ECHO)
+    assert (verdict.label, verdict.reason) == (None, "unsupported"), verdict
+    tests = (CallTest(1, (1,)), CallTest(2, (2,)))
+    task = CodeTask("call", tests, entry="f")
+    inside = "".join(f"    {line}\n" for line in program.splitlines())
+    verdict = check_code(f"def f(x):\n{inside}    return x", task)
+    assert (verdict.label, verdict.reason) == (None, "unsupported"), verdict
+    verdict = check_code(f"def f(x):\n    if x > 1: return 0\n{inside}", task)
+    assert (verdict.label, verdict.reason) == (False, "wrong_answer"), verdict
+
+
+def test_a_text_too_long_to_look_for_a_program_in_is_told_apart():
+    verdict = CodeVerifier()("x" * 1_000_001, ECHO.to_reference())
+    assert (verdict.label, verdict.reason, verdict.total) == (None, "too_long", 2)
 
 
 def test_the_default_sandbox_is_made_once():

@@ -42,9 +42,17 @@ def test_a_block_that_defines_the_entry_comes_before_an_example_of_use():
 
 
 @pytest.mark.parametrize(
-    "piece", ["```\n", "`", "```python\n", " " * 50 + "\n", "x, " * 9, "~~~\n"]
+    "piece", ["```\n", "`", "```python\n", " " * 50 + "\n", "x, " * 9, "~~~\n", "~", "if :"]
 )
 def test_a_hostile_text_takes_no_time(piece):
     begin = time.monotonic()
     extract_program(piece * 20_000)
+    assert time.monotonic() - begin < 1.0
+
+
+@pytest.mark.parametrize("inside", ["a", " ", "\t", "~", "~ "])
+@pytest.mark.parametrize("fence", ["```", "~~~"])
+def test_a_line_that_is_almost_a_fence_takes_no_time(fence, inside):
+    begin = time.monotonic()
+    assert extract_program(fence + inside * 100_000 + "`") is None
     assert time.monotonic() - begin < 1.0

@@ -82,6 +82,15 @@ def test_a_reference_that_cannot_be_used_is_refused_when_it_is_loaded(row, messa
     assert message in str(caught.value)
 
 
+def test_the_wall_clock_alone_may_be_set():
+    assert CodeVerifier(limits={"wall_s": 9.0}).limits.cpu_s == 10
+
+
+def test_more_expected_output_than_a_reference_holds_is_refused():
+    with pytest.raises(RecordError, match="bytes are expected, more than"):
+        CodeTask("stdio", (StdioTest("é" * (9 << 20)),))
+
+
 def test_arguments_that_cannot_travel_are_refused():
     with pytest.raises(RecordError, match="test 0: an argument cannot travel"):
         CodeTask("call", (CallTest(1, (object(),)),), entry="f")
@@ -95,8 +104,11 @@ def test_arguments_that_cannot_travel_are_refused():
         ({"backend": "docker"}, "'docker' is unknown"),
         ({"limits": {"wall": 1}}, "unknown fields ['wall']"),
         ({"limits": {"wall_s": "1"}}, "wall_s should be float"),
-        ({"limits": {"wall_s": 9.0}}, "cpu_s: 6 is below wall_s"),
+        ({"limits": {"wall_s": 9.0, "cpu_s": 6}}, "cpu_s: 6 is below wall_s"),
         ({"sandbox": {"colour": "red"}}, "unexpected keyword"),
+        ({"workers": -1}, "workers -1: should be 1 or more"),
+        ({"workers": 0}, "workers 0: should be 1 or more"),
+        ({"sandbox": {"workers": -1}}, "workers -1: should be 1 or more"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):

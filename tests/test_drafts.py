@@ -87,6 +87,8 @@ def test_two_strategies_of_one_name_and_version_are_refused(tmp_path):
         ({"weights": {"zero_shot": 0}}, "'zero_shot' should be a positive number"),
         ({"weights": {"find_and_fix": 1}}, "find_and_fix refines a solution; name it under refine"),
         ({"refine": "zero_shot", "rounds": 1}, r"zero_shot has no slot \{solution\}; find_and_fix"),
+        ({"refine": "check_program", "rounds": 1}, "check_program checks a solution and writes no"),
+        ({"weights": {"check_program": 1}}, "check_program checks a solution and writes none"),
         ({"refine": "find_and_fix"}, "'find_and_fix' with refine_rounds 0: give both, or neither"),
         ({"rounds": 2}, "'' with refine_rounds 2: give both, or neither"),
         ({"refine": "find_and_fix", "rounds": -1}, "refine_rounds -1"),

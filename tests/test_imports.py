@@ -37,6 +37,7 @@ def packages(modules: set[str]) -> set[str]:
         ("prm.aggregate", FOR_MODELS | FOR_TRAINING | FOR_SERVERS),
         ("prm.steps", FOR_MODELS | FOR_TRAINING | FOR_SERVERS),
         ("prm.records", FOR_MODELS | FOR_TRAINING | FOR_SERVERS),
+        ("prm.verifiers", FOR_MODELS | FOR_TRAINING | FOR_SERVERS),
         ("prm.scoring", FOR_TRAINING | FOR_SERVERS),
         ("prm.generation", FOR_TRAINING | FOR_SERVERS),
     ],
@@ -45,9 +46,12 @@ def test_an_import_loads_nothing_heavier_than_it_needs(module, absent):
     assert packages(loaded_by(module)) & absent == set()
 
 
-@pytest.mark.parametrize("module", ["prm", "prm.search", "prm.aggregate", "prm.steps"])
+@pytest.mark.parametrize(
+    "module", ["prm", "prm.search", "prm.aggregate", "prm.steps", "prm.verifiers"]
+)
 def test_these_need_the_standard_library_only(module):
-    others = packages(loaded_by(module)) - set(sys.stdlib_module_names)
+    # Multiprocessing's other name for the main module.
+    others = packages(loaded_by(module)) - set(sys.stdlib_module_names) - {"__mp_main__"}
     assert others == {"prm"}
 
 

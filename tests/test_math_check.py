@@ -1,5 +1,7 @@
 """What `check_math` calls right, wrong and not to be told; tests/math_pairs.py has the pairs."""
 
+import time
+
 import pytest
 
 from prm.errors import ConfigError, RecordError
@@ -137,6 +139,17 @@ def test_the_registry_makes_the_verifier_from_settings():
         True,
         False,
     ]
+
+
+def test_long_lists_without_order_take_no_time():
+    numbers, shuffled = ([i * factor % 10 for i in range(499)] for factor in (1, 7))
+    reference, answer, other = (
+        ",".join(map(str, each)) for each in (numbers, shuffled, [0, *shuffled[1:-1], 0.5])
+    )
+    began = time.process_time()
+    assert check_math(answer, reference).label is True
+    assert check_math(other, reference).label is False
+    assert time.process_time() - began < 0.5
 
 
 def test_the_detail_is_one_short_line_whatever_the_answer_holds():

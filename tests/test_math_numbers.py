@@ -38,7 +38,7 @@ def test_random_expressions_have_the_value_that_fractions_give():
     ("text", "value"),
     [
         ("2+3*4", 14), ("-2^2", -4), ("(-2)^2", 4), ("2^{-1}", Fraction(1, 2)), ("8/2/2", 2),
-        ("2^{3^2}", 512), ("3!!", 720), ("10-2-3", 5), (r"2\frac{1}{3}", Fraction(7, 3)),
+        ("2^{3^2}", 512), ("(3!)!", 720), ("10-2-3", 5), (r"2\frac{1}{3}", Fraction(7, 3)),
         (r"\sqrt{\frac{4}{9}}", Fraction(2, 3)), ("1.5e3", 1500), ("2(3)(4)", 24),
         (r"\binom{10}{3}", 120), ("0.1+0.2", Fraction(3, 10)),
     ],
@@ -49,7 +49,21 @@ def test_signs_powers_and_products_bind_as_in_mathematics(text, value):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "2x", "1/0", r"\sqrt{2}", "0^0", "1 2", "(1", "1)", r"2\frac{5}{3}", "2+", "\u0661"],
+    [
+        "",
+        "x",
+        "2x",
+        "3!!",
+        "1/0",
+        r"\sqrt{2}",
+        "0^0",
+        "1 2",
+        "(1",
+        "1)",
+        r"2\frac{5}{3}",
+        "2+",
+        "\u0661",
+    ],
 )
 def test_what_is_no_plain_number_has_no_value(text):
     assert exact_value(text) is None

@@ -24,12 +24,12 @@ FLAGGED = {
         ("could_not_tell", False): 4,
     },
     "gsm8k_models": {
-        ("right", True): 3967,
+        ("right", True): 3889,
         ("right", False): 8,
-        ("wrong", False): 1185,
+        ("wrong", False): 1161,
         ("wrong", True): 3,
-        ("could_not_tell", True): 48,
-        ("could_not_tell", False): 53,
+        ("could_not_tell", True): 126,
+        ("could_not_tell", False): 77,
     },
     "math_qwen8": {("right", True): 370, ("right", False): 1, ("wrong", False): 37},
     "math500_qwen3_8b": {

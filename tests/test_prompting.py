@@ -56,7 +56,7 @@ def written(folder, row, exemplars=None):
 
 
 def render(strategy, problem=PROBE, **kwargs):
-    return strategy.render(problem, solution=SOLUTION if strategy.refines else "", **kwargs)
+    return strategy.render(problem, solution=SOLUTION if strategy.takes_solution else "", **kwargs)
 
 
 def content_of(prompt):
@@ -84,10 +84,8 @@ def test_these_strategies_are_shipped():
         *("work_backwards", "plan_first", "estimate_and_check", "decompose", "find_and_fix"),
         *("few_shot_arithmetic", "zero_shot_arithmetic", "check_program"),
     }
-    assert [name for name, one in SHIPPED.items() if one.refines] == [
-        "check_program",
-        "find_and_fix",
-    ]
+    assert [name for name, one in SHIPPED.items() if one.refines] == ["find_and_fix"]
+    assert [name for name, one in SHIPPED.items() if one.checks] == ["check_program"]
     assert [name for name, one in SHIPPED.items() if one.kind == "text"] == ["few_shot_arithmetic"]
 
 
@@ -135,7 +133,7 @@ def test_a_shipped_prompt_is_found_by_its_name_and_shows_the_problem_once(name):
 
 @pytest.mark.parametrize("name", sorted(set(SHIPPED) - {"few_shot_arithmetic"}))
 def test_a_shipped_chat_is_a_short_user_turn_that_says_the_form_of_the_answer(name):
-    chat = SHIPPED[name].render(PROBE, solution=SOLUTION if SHIPPED[name].refines else "")
+    chat = SHIPPED[name].render(PROBE, solution=SOLUTION if SHIPPED[name].takes_solution else "")
     assert [one.role for one in chat.messages] == ["user"]
     content = chat.messages[0].content
     assert content == content.strip()

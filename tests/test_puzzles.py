@@ -139,6 +139,16 @@ def puzzle_of_each():
     return [made(name, HARDER[name], sizes={"test": 1})[0] for name in MAKERS]
 
 
+@pytest.mark.parametrize(
+    "answer", ["", " ", ".", "``", "```\n```", ",", "$", "**", "****", r"\boxed{}"]
+)
+def test_nothing_but_marks_is_no_answer(answer, puzzle_of_each):
+    for problem in puzzle_of_each:
+        verdict = get_verifier(problem.verifier)(answer, problem.reference_answer)
+        assert verdict.status == "could_not_tell"
+        assert verdict.reason in ("no_answer", "unparsed")
+
+
 HARD = {"numbers": list(range(1, 10)), "operators": ["+", "*"] * 4, "target": 479}
 
 
@@ -156,7 +166,14 @@ def test_the_known_hard_example_is_solved():
         ("479 = 1 + 2 * (3 + 4 * 5 + 6) * 7 + 8 * 9", "right"),
         (r"$1 + 2 \times (3 + 4 \cdot 5 + 6) \times 7 + 8 \times 9$", "right"),
         (r"\boxed{1 + (2 * (3 + (4 * 5) + 6)) * 7 + (8 * 9)}.", "right"),
-        ("1 + 2 * [3 + 4 * 5 + 6] * 7 + 8 * 9", "could_not_tell"),
+        ("1 + 2 * [3 + 4 * 5 + 6] * 7 + 8 * 9", "right"),
+        ("1 + [2 * (3 + 4 * 5 + 6)] * 7 + 8 * 9 = 479", "right"),
+        (r"1 + \left[2 * (3 + 4 * 5 + 6)\right] * 7 + 8 * 9", "right"),
+        ("`1 + 2 * (3 + 4 * 5 + 6) * 7 + 8 * 9`", "right"),
+        ("1 + 2 * [3 + 4 * 5 + 6] * 7 + 9 * 8", "wrong"),
+        ("1 + 2 * [3 + 4 * 5 + 6) * 7 + 8 * 9", "could_not_tell"),
+        ("1 + [2 * (3 + 4 * 5 + 6] * 7) + 8 * 9", "could_not_tell"),
+        ("1 + 2 * 3 + 4 * 5 + 6] * 7 + 8 * 9[", "could_not_tell"),
         ("1 + 2 * 3 + 4 * 5 + 6 * 7 + 8 * 9 = 479", "wrong"),
         ("1 + 2 * (3 + 4 * 5 + 6) * 7 + 8 * 9 = 480", "wrong"),
         ("2 + 1 * (3 + 4 * 5 + 6) * 7 + 8 * 9", "wrong"),
@@ -187,6 +204,9 @@ def test_games_of_24_have_as_many_solutions_as_are_known(numbers, count):
     [
         ("game24", "8 / (3 - 8 / 3)", "right"),
         ("game24", "8/(3-8/3)=24", "right"),
+        ("game24", "`8/(3-8/3)`", "right"),
+        ("game24", "**8 / [3 - 8/3] = 24**", "right"),
+        ("game24", "**8 * 3 * (8 - 3)**", "wrong"),
         ("game24", r"\frac{8}{3 - \frac{8}{3}}", "right"),
         ("game24", "8 * 3 * (8 - 3) / 5", "wrong"),
         ("game24", "8 * 3", "wrong"),
@@ -323,6 +343,15 @@ SYSTEM = {"variables": ["x", "y"], "matrix": [[1, 0], [0, 3]], "constants": [1, 
         (r"x = 1,\ y = -2/3", "right"),
         ("$x = 1$, $y = -2/3$", "right"),
         ("x = 1\ny = -2/3", "right"),
+        ("**x = 1**, **y = -2/3**", "right"),
+        ("`x = 1, y = -2/3`", "right"),
+        (r"x = 1 \text{ and } y = -2/3", "right"),
+        (r"x = 1 \quad y = -\frac{2}{3}", "right"),
+        (r"x = 1, \qquad y = -2/3", "right"),
+        (r"x = 1 \quad \text{and} \quad y = -2/3", "right"),
+        (r"(1, \quad -2/3)", "right"),
+        (r"x = 1 \text{ and } y = 2/3", "wrong"),
+        (r"x = 1 \text{ or so } y = -2/3", "could_not_tell"),
         ("(-2/3, 1)", "wrong"),
         ("x = 1", "wrong"),
         ("x = 1, y = -0.6666667", "wrong"),
@@ -383,6 +412,16 @@ def test_a_solved_system_satisfies_its_equations():
         ("10.5", "right"),
         (r"\frac{21}{2}", "right"),
         ("10.50", "right"),
+        ("**10.5**", "right"),
+        ("*10.5*", "right"),
+        ("__$10.5$__.", "right"),
+        ("`21/2`", "right"),
+        ("x=10.5", "right"),
+        (r"**$x = \frac{21}{2}$**", "right"),
+        ("x=10", "wrong"),
+        ("x = y = 10.5", "could_not_tell"),
+        ("10**0.5", "could_not_tell"),
+        ("2**10**2", "could_not_tell"),
         ("-10.5", "wrong"),
         ("10", "wrong"),
         ("3 + 7.5", "could_not_tell"),

@@ -127,7 +127,7 @@ def test_a_sandbox_started_as_root_is_not_sound(monkeypatch):
 
 
 def test_an_absent_bubblewrap_is_refused_with_its_remedy(monkeypatch):
-    monkeypatch.setattr(bwrap_module.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(SandboxUnavailable, match="bwrap is not installed.*apt-get install"):
         BwrapSandbox().run(ADD, Limits())
 
@@ -186,7 +186,7 @@ def test_a_program_without_end_is_killed_at_the_wall_clock(sandbox, program):
         ("import sys\nwhile True: sys.stderr.write('x' * 1000000)", "output_limit"),
         ("x = bytearray(10 << 30)", "memory"),
         ("x = []\nwhile True: x.append(bytearray(1 << 20))", "memory"),
-        ("import os\nos.kill(os.getpid(), 9)", "memory"),
+        ("import os\nos.kill(os.getpid(), 9)", "error"),
         ("1 / 0", "crash"),
         ("import sys\nsys.exit(3)", "crash"),
         ("import ctypes\nctypes.string_at(0)", "crash"),
@@ -364,3 +364,46 @@ def test_names_and_settings_are_checked():
         Limits(wall_s=0)
     with pytest.raises(ConfigError, match="cpu_s: 2 is below wall_s"):
         Limits(wall_s=3.0, cpu_s=2)
+    for workers in (0, -1):
+        with pytest.raises(ConfigError, match=f"workers {workers}: should be 1 or more"):
+            make_sandbox("bwrap", {"workers": workers})
+
+
+def test_the_processor_limit_follows_the_wall_clock_where_it_is_not_given():
+    assert (Limits().cpu_s, Limits(wall_s=9.5).cpu_s, Limits(9.5, 30).cpu_s) == (6, 11, 30)
+
+
+def test_scripts_may_end_by_exit_and_quit(sandbox):
+    for word, code in (("exit()", 0), ("quit(0)", 0), ("exit(3)", 3)):
+        result = sandbox.run(Job(f"print(1)\n{word}\nprint(2)"), GENEROUS_TIME)
+        assert (result.exit_code, result.stdout) == (code, b"1\n"), result
+
+
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_sandbox_that_is_killed_from_outside_is_an_error(sandbox, which):
+    sandbox.run(ADD, GENEROUS_TIME)
+    job = Job("import time\ntime.sleep(30)")
+    with host_facts() as host, ThreadPoolExecutor(1) as pool:
+        name = host["secret"]
+        run = pool.submit(sandbox.run, Job(f"{job.code}  # {name}"), GENEROUS_TIME)
+        process, chain = os.getpid(), []
+        end = time.monotonic() + 20
+        while len(chain) < 3 and time.monotonic() < end:
+            time.sleep(0.2)
+            chain = descendants(process)
+        os.kill(chain[which], 9)
+        result = run.result()
+    assert (result.outcome, "killed" in result.detail) == ("error", True), result
+
+
+def descendants(process):
+    """The youngest child of the process, its child, and so on."""
+    found = []
+    while children := [
+        int(child)
+        for task in Path(f"/proc/{process}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]:
+        process = max(children)
+        found.append(process)
+    return found

@@ -65,6 +65,7 @@ def test_the_driver_needs_the_standard_library_and_little_of_it():
     # The last two are for the type checker and never run.
     allowed = {
         "__future__",
+        "builtins",
         "marshal",
         "math",
         "os",
@@ -91,7 +92,9 @@ HELLO = b'{"hello":"3.11.2"}\n'
         (HELLO, b"", -9, "timeout", "timeout"),
         (HELLO, b"", 152, "", "timeout"),
         (HELLO, b"", -9, "output_limit", "output_limit"),
-        (HELLO, b"", 137, "", "memory"),
+        (HELLO, b"", 137, "", "error"),
+        (HELLO, b"Traceback\nMemoryError", 137, "", "memory"),
+        (HELLO, b"", -9, "", "error"),
         (HELLO, b"Traceback\nMemoryError", 1, "", "memory"),
         (HELLO, b"ValueError: x", 1, "", "crash"),
         (HELLO, b"", 139, "", "crash"),

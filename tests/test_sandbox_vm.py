@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -119,12 +120,13 @@ def test_the_answer_and_the_version_come_back(sandbox):
         ("while True: print('x' * 1000000)", "output_limit"),
         ("import sys\nwhile True: sys.stderr.write('x' * 1000000)", "output_limit"),
         ("x = bytearray(10 << 30)", "memory"),
-        ("import os\nos.kill(os.getpid(), 9)", "memory"),
+        ("import os\nos.kill(os.getpid(), 9)", "error"),
         ("1 / 0", "crash"),
         ("import sys\nsys.exit(3)", "crash"),
         ("import ctypes\nctypes.string_at(0)", "crash"),
         ("this is no program", "crash"),
         ("pass", "done"),
+        ("exit()", "done"),
     ],
 )
 def test_how_a_run_ended_is_told(sandbox, program, outcome):
@@ -322,7 +324,7 @@ def test_an_absent_image_is_refused_with_its_remedy(tmp_path, monkeypatch):
 
 def test_an_absent_qemu_is_refused_with_its_remedy(tmp_path, monkeypatch):
     command.qemu_version.cache_clear()
-    monkeypatch.setattr(command.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(SandboxUnavailable, match="qemu-system-x86_64 is not.*apt-get install"):
         VmSandbox(cache=str(tmp_path)).run(ADD, Limits())
 

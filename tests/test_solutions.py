@@ -185,5 +185,5 @@ def test_thoughts_that_were_cut_off_are_not_refined(number):
 def test_a_pattern_that_finds_no_answer_is_refused(pattern, message):
     with pytest.raises(ConfigError, match=message):
         check_pattern(pattern)
-    for good in ("boxed", r"^Answer: (.+)$", r"(\d+)"):
+    for good in ("boxed", "whole", r"^Answer: (.+)$", r"(\d+)"):
         check_pattern(good)

@@ -13,6 +13,7 @@ from prm.protocols import Chat, ChatGenerator, Generation, Prompt, Rollout, Samp
 from prm.records import Problem, Solution
 from prm.steps import split_steps
 from prm.verifiers import Verifiers, extract_answer
+from prm.verifiers.extract import WHOLE
 from prm.verifiers.registry import DEFAULT
 
 
@@ -61,7 +62,7 @@ class GeneratorRollouts:
             # Prompts of like length side by side: less padding in the generator's batches.
             indices.sort(key=lambda i: (requests[i][1], _length(prompts[i]), i))
             texts = self._generate([prompts[i] for i in indices], count, had)
-            checked = self._check([requests[i][0] for i in indices], texts)
+            checked = self._check([requests[i][:2] for i in indices], texts)
             for index, group in zip(indices, checked, strict=True):
                 results[index] = group
         return results
@@ -84,25 +85,20 @@ class GeneratorRollouts:
         seed = seed_of(self.seed, "rollouts", had if self._keeps_answers else self._calls)
         self._calls += 1
         asked = list(dict.fromkeys(prompts)) if self._keeps_answers else prompts
-        meter = self.generator if isinstance(self.generator, Metered) else None
-        before = meter.ledger if meter else Ledger()
-        texts = self.generator.generate(asked, params, seed=seed)
-        self.ledger += meter.ledger - before if meter else _tokens(texts)
+        texts, cost = generate_metered(self.generator, asked, params, seed)
+        self.ledger += cost
         if len(asked) == len(prompts):
             return texts
         by_prompt = dict(zip(asked, texts, strict=True))
         return [by_prompt[prompt] for prompt in prompts]
 
     def _check(
-        self, solutions: list[Solution], texts: list[list[Generation]]
+        self, prefixes: list[tuple[Solution, int]], texts: list[list[Generation]]
     ) -> list[list[Rollout]]:
-        """The texts that continue each solution, with what their answers are worth."""
+        """The texts that continue each prefix, with what their answers are worth."""
         items = [
-            (
-                self.problems[solution.problem_id],
-                extract_answer(split_steps(text.text), self.answer_pattern),
-            )
-            for solution, group in zip(solutions, texts, strict=True)
+            (self.problems[solution.problem_id], self._answer(solution.steps[:kept], text.text))
+            for (solution, kept), group in zip(prefixes, texts, strict=True)
             for text in group
         ]
         verdicts = iter(self.verifiers.check_many(items))
@@ -110,6 +106,21 @@ class GeneratorRollouts:
             [Rollout(next(verdicts).label, text.generated_tokens, text.text) for text in group]
             for group in texts
         ]
+
+    def _answer(self, kept: Sequence[str], text: str) -> str | None:
+        """The answer of a continuation; a whole solution begins with the steps kept."""
+        before = kept if self.answer_pattern == WHOLE else ()
+        return extract_answer([*before, *split_steps(text)], self.answer_pattern)
+
+
+def generate_metered(
+    generator: ChatGenerator, prompts: Sequence[Prompt], params: SamplingParams, seed: int
+) -> tuple[list[list[Generation]], Ledger]:
+    """The texts, and what they cost."""
+    meter = generator if isinstance(generator, Metered) else None
+    before = meter.ledger if meter else Ledger()
+    texts = generator.generate(prompts, params, seed=seed)
+    return texts, meter.ledger - before if meter else _tokens(texts)
 
 
 def _length(prompt: Prompt) -> int:

@@ -5,6 +5,11 @@ r"""Exact arithmetic that is read from a model's text, without running any of it
 Numbers, + - * / ^, brackets and signs; LaTeX and typographic signs are written anew in these. The
 rest is refused: `Unreadable`. What could take long is refused before it is computed: `NoValue`.
 Python's own parser builds the tree, from a text that holds nothing but these signs.
+
+`prm.verifiers.math.numbers` is exact too, and apart on purpose: it reads a value out of an answer
+in LaTeX as generously as it can (mixed numbers, percent, units), because `math` goes on with
+sympy where it fails. Here the expression itself is judged (its numbers, operators and steps), and
+what can be read in two ways is refused: `Unreadable`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from prm.steps import join_steps
+
+WHOLE = "whole"
+"""Instead of a pattern: the answer is the whole solution, as for programs."""
 BOXED = "boxed"
 """Instead of a pattern: the answer is in the last ``\\boxed{}``, wherever it stands."""
 
@@ -35,8 +39,11 @@ def extract_answer(steps: Sequence[str], pattern: str) -> str | None:
 
     Only the last step is read, without the blank lines that belong to it: an answer in the middle
     of a solution is not its final answer. With the pattern ``boxed`` all steps are read, for their
-    last box: nobody boxes what is not an answer, and words may follow it.
+    last box: nobody boxes what is not an answer, and words may follow it. With ``whole`` the answer
+    is the text of all steps: the verifier finds in it what it checks, such as a fenced program.
     """
+    if pattern == WHOLE:
+        return join_steps(steps) if steps else None
     if pattern == BOXED:
         return extract_boxed_values("\n".join(steps))
     match = re.search(pattern, steps[-1].strip()) if steps else None

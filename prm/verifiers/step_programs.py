@@ -24,6 +24,8 @@ from prm.verifiers.sandbox import Call, Job, Limits, Sandbox, default_sandbox
 ENTRY = "check"
 """The function of a check program, without arguments."""
 LIMITS = Limits(wall_s=5.0)
+MAX_DIGITS = 100
+"""Of a number in a step or a program; longer ones are passed over."""
 
 _NUMBER = re.compile(r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
 
@@ -112,7 +114,9 @@ def _refuse(program: str, step: str, context: Sequence[str]) -> str:
 
 
 def _numbers(text: str) -> set[Fraction]:
-    return {Fraction(match[0].replace(",", "")) for match in _NUMBER.finditer(text[:20_000])}
+    """Those of `MAX_DIGITS` or fewer: Python refuses to read or write very long ones."""
+    found = (match[0].replace(",", "") for match in _NUMBER.finditer(text[:20_000]))
+    return {Fraction(number) for number in found if len(number) <= MAX_DIGITS}
 
 
 def _constants(tree: ast.Module) -> set[Fraction]:
@@ -121,7 +125,15 @@ def _constants(tree: ast.Module) -> set[Fraction]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found |= _numbers(node.value)
-        elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-            text = repr(node.value)
-            found |= {Fraction(text)} if _NUMBER.fullmatch(text) else set()
+        elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+            found |= _number(node.value)
     return found
+
+
+def _number(value: float) -> set[Fraction]:
+    """A number of a program, where it is of a size that steps state."""
+    # Compared before it is written: in hexadecimal a number may have any length.
+    if isinstance(value, bool) or not abs(value) < 10**MAX_DIGITS:
+        return set()
+    text = repr(value)
+    return {Fraction(text)} if _NUMBER.fullmatch(text) else set()

@@ -22,8 +22,14 @@ _STATUS: dict[str, Status] = {
     "no_answer": "could_not_tell",
     "too_long": "could_not_tell",
     "error": "could_not_tell",
+    "unsupported": "could_not_tell",
 }
 """Every other reason is wrong."""
+_UNSUPPORTED = (
+    "ModuleNotFoundError: No module named ",
+    "RuntimeError: can't start new thread",
+)
+"""What a right program may need and the sandbox does not have."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,9 +50,10 @@ def check_code(
 ) -> Verdict:
     """Right when the program passes all tests of the task, wrong when it fails one.
 
-    A program that times out, crashes or floods is wrong; no program, and a failure of the sandbox,
-    is could_not_tell. ``reason`` of a wrong one is of the first test that failed: wrong_answer,
-    exception, timeout, memory, output_limit, crash or bad_output.
+    A program that times out, crashes or floods is wrong; no program, a failure of the sandbox, and
+    a module or thread that there is none of inside (unsupported), is could_not_tell. ``reason`` of
+    a wrong one is of the first test that failed: wrong_answer, exception, timeout, memory,
+    output_limit, crash or bad_output.
 
     Raises:
         SandboxUnavailable: there is no sound sandbox here.
@@ -74,6 +81,9 @@ def _refuse(program: str | None) -> _Finding | None:
 
 
 def _limits(task: CodeTask, limits: Limits) -> Limits:
+    """The task's own time; what it expects to be printed or returned comes on top of the limit."""
+    room = limits.output_bytes + task.output_bytes
+    limits = dataclasses.replace(limits, output_bytes=room)
     if task.wall_s is None:
         return limits
     cpu_s = max(limits.cpu_s, math.ceil(task.wall_s) + 1)
@@ -121,24 +131,38 @@ def _judge_call(record: dict[str, Any], expected: Any, rule: Compare) -> _Findin
     if "raised" in record:
         return _raised(record, "exception")
     if "value" not in record:
-        return _Finding(0, "bad_output", f"the value cannot travel: {record.get('unsendable')}")
+        return _Finding(0, "bad_output", f"the value cannot travel: {_text(record, 'unsendable')}")
     try:
         is_right = compare_encoded(record["value"], encode(expected), rule)
-    except (ValueError, RecursionError) as err:
+    except (TypeError, ValueError, RecursionError) as err:
         return _Finding(0, "bad_output", str(err))
     call = f"call {record['call']}"
     return _Finding(1) if is_right else _Finding(0, "wrong_answer", f"{call}: another value")
 
 
 def _raised(record: dict[str, Any], reason: str) -> _Finding:
-    text = str(record.get("raised"))
-    return _Finding(0, "memory" if text.startswith("MemoryError") else reason, text)
+    text = _text(record, "raised")
+    return _failed("memory" if text.startswith("MemoryError") else reason, text)
+
+
+def _failed(reason: str, text: str) -> _Finding:
+    """What ended a program; ``text`` is its error."""
+    is_ours = reason in ("exception", "crash") and text.startswith(_UNSUPPORTED)
+    return _Finding(0, "unsupported" if is_ours else reason, text)
+
+
+def _text(record: dict[str, Any], key: str) -> str:
+    """What the record says; a forged one may hold what has no text."""
+    text = record.get(key)
+    return text if isinstance(text, str) else "the record has no text"
 
 
 def _sum(findings: Sequence[_Finding]) -> _Finding:
-    """All that passed, and the first reason why one did not."""
+    """All that passed, and the first reason why one did not; a wrong one comes before the rest."""
     passed = sum(finding.passed for finding in findings)
-    first = next((finding for finding in findings if finding.reason), _Finding(0))
+    failed = [finding for finding in findings if finding.reason]
+    failed.sort(key=lambda finding: finding.reason in _STATUS)
+    first = failed[0] if failed else _Finding(0)
     return _Finding(passed, first.reason, first.detail)
 
 
@@ -158,7 +182,7 @@ def _run_stdio(program: str, task: CodeTask, sandbox: Sandbox, limits: Limits) -
 
 def _judge_stdio(result: RunResult, test: StdioTest, rule: Compare) -> _Finding:
     if result.outcome != "done":
-        return _Finding(0, result.outcome, result.detail)
+        return _failed(result.outcome, result.detail)
     if compare_text(result.stdout.decode("utf-8", "replace"), test.expected, rule):
         return _Finding(1)
     return _Finding(0, "wrong_answer", "another text was printed")

@@ -98,15 +98,28 @@ def _read(value: Any, rule: Compare, depth: int = 0) -> _Value:
 
 def _read_tagged(kind: Any, value: Any, rule: Compare, depth: int) -> _Value:
     if kind in ("tuple", "set", "frozenset", "dict", "complex") and isinstance(value, list):
+        _check_items(kind, value)
         alike = {"frozenset": "set"} | ({"tuple": "list"} if rule.tuple_is_list else {})
         return _container(alike.get(kind, kind), value, rule, depth)
-    if not isinstance(kind, str) or not isinstance(value, str):
-        raise ValueError(f"no value of type {kind!r:.40}: {value!r:.40}")
-    if kind == "int":
+    if kind == "int" and isinstance(value, str):
         return _number(int(value, 16))
-    if kind == "float":
+    if kind == "float" and isinstance(value, str):
         return _number(float(value))
-    return _Value(kind, value, (0, kind, value))
+    # Only what `encode` writes: a forged kind could pass for a number, or be compared with one.
+    if kind in ("bytes", "other") and isinstance(value, str):
+        return _Value(kind, value, (0, kind, value))
+    raise ValueError(f"no value of type {kind!r:.40}: {value!r:.40}")
+
+
+def _check_items(kind: str, items: Sequence[Any]) -> None:
+    """A dict holds pairs, a complex number is one.
+
+    Raises:
+        ValueError: these are none.
+    """
+    pairs = items if kind == "dict" else [items] if kind == "complex" else []
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise ValueError(f"no value of type {kind!r}: its items are no pairs")
 
 
 def _container(kind: str, items: Sequence[Any], rule: Compare, depth: int) -> _Value:

@@ -7,7 +7,12 @@ import re
 MAX_PROGRAM = 65_536
 """Characters; nothing longer is run."""
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n`]*$", re.MULTILINE)
+MAX_TEXT = 1_000_000
+"""Characters; in nothing longer a program is looked for."""
+
+# It matches all that begins like a fence: a condition on its end would be tried at each character.
+_FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[ \t]*(.*)$", re.MULTILINE)
+_LANGUAGE = re.compile(r"[\w+#.-]*")
 _PYTHON = {"", "py", "python", "python3", "py3"}
 # A line that begins a statement; prose seldom begins so.
 _STATEMENT = re.compile(
@@ -24,7 +29,7 @@ def extract_program(text: str, entry: str | None = None) -> str | None:
     defines it comes first: what follows it is an example of use. A text without any fence is taken
     whole when it looks like a program.
     """
-    fences = list(_FENCE.finditer(text))
+    fences = [fence for fence in _FENCE.finditer(text) if "`" not in fence[3]]
     if not fences:
         return text.strip("\n") if _STATEMENT.search(text) else None
     blocks = _blocks(text, fences)
@@ -42,15 +47,19 @@ def _blocks(text: str, fences: list[re.Match[str]]) -> list[str]:
     for fence in fences:
         if opened is None:
             opened = fence
-        elif fence[1].startswith(opened[1]) and not fence[2]:
+        elif fence[2].startswith(opened[2]) and not _language(fence):
             body = text[opened.end() + 1 : fence.start()]
-            if opened[2].lower() in _PYTHON and body.strip():
+            if _language(opened) in _PYTHON and body.strip():
                 blocks.append(_dedent(body, opened))
             opened = None
     return blocks
 
 
+def _language(fence: re.Match[str]) -> str:
+    found = _LANGUAGE.match(fence[3])
+    return found[0].lower() if found else ""
+
+
 def _dedent(body: str, fence: re.Match[str]) -> str:
     """A block inside a list is indented like its fence."""
-    indent = fence[0][: len(fence[0]) - len(fence[0].lstrip())]
-    return "\n".join(line.removeprefix(indent) for line in body.split("\n"))
+    return "\n".join(line.removeprefix(fence[1]) for line in body.split("\n"))

@@ -17,10 +17,10 @@ from typing import Any, Literal
 from prm.errors import RecordError
 from prm.records import build
 from prm.verifiers.code.compare import EXACT, Compare, compare, compare_text
-from prm.verifiers.sandbox.values import TAG, decode, encode
+from prm.verifiers.sandbox.values import TAG, decode, encode, to_json
 
 MAX_REFERENCE = 16 << 20
-"""Characters of a reference."""
+"""Characters of a reference, and bytes of the output that it expects."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class CodeTask:
     compare: Compare = EXACT
     wall_s: float | None = None
     allow_constant: bool = False
+    output_bytes: int = dataclasses.field(init=False, repr=False, compare=False)
+    """What the expected values take on their way out of the sandbox, in one launch."""
 
     def __post_init__(self) -> None:
         """Refuse what could not be checked."""
@@ -76,6 +78,10 @@ class CodeTask:
         self._check_expected()
         for index, test in enumerate(self.tests):
             _check_arguments(test, f"code task: test {index}")
+        size = _output_bytes(self.tests)
+        if size > MAX_REFERENCE:
+            raise RecordError(f"code task: {size} bytes are expected, more than {MAX_REFERENCE}")
+        object.__setattr__(self, "output_bytes", size)
 
     def _check_expected(self) -> None:
         for index, test in enumerate(self.tests):
@@ -165,6 +171,21 @@ def _check_arguments(test: Test, where: str) -> None:
             decode(encode([list(test.args), test.kwargs]))
         except ValueError as err:
             raise RecordError(f"{where}: an argument cannot travel: {err}") from err
+
+
+def _output_bytes(tests: tuple[Test, ...]) -> int:
+    """Printed tests have a launch each, all calls have one together."""
+    printed = [_size(test.expected) for test in tests if isinstance(test, StdioTest)]
+    returned = [
+        _size(to_json({"call": index, "value": encode(test.expected)})) + 1
+        for index, test in enumerate(tests)
+        if isinstance(test, CallTest)
+    ]
+    return max([sum(returned), *printed])
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _test_row(test: Test) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 from prm.errors import ConfigError, RecordError
 from prm.records import Verdict, build
 from prm.verifiers.code.check import check_code
-from prm.verifiers.code.extract import extract_program
+from prm.verifiers.code.extract import MAX_TEXT, extract_program
 from prm.verifiers.code.task import CodeTask
 from prm.verifiers.sandbox.backends import make_sandbox
-from prm.verifiers.sandbox.protocol import Limits
+from prm.verifiers.sandbox.protocol import Limits, count_workers
 
 
 class CodeVerifier:
@@ -40,7 +39,7 @@ class CodeVerifier:
         sandbox: Mapping[str, Any] | None = None,
     ) -> None:
         """Start nothing yet."""
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = count_workers(workers)
         try:
             self.limits: Limits = build(Limits, dict(limits or {}), "verifiers, code")
         except RecordError as err:
@@ -56,6 +55,9 @@ class CodeVerifier:
             SandboxUnavailable: there is no sound sandbox here.
         """
         task = self._task(reference)
+        if answer is not None and len(answer) > MAX_TEXT:
+            detail = f"{len(answer)} characters, more than {MAX_TEXT}"
+            return self._untold("too_long", detail, len(task.tests))
         program = extract_program(answer, task.entry) if answer else None
         return check_code(program, task, sandbox=self.sandbox, limits=self.limits)
 
@@ -64,9 +66,22 @@ class CodeVerifier:
         self._task(reference)
 
     def check_many(self, items: Sequence[tuple[str | None, str]]) -> list[Verdict]:
-        """A verdict for each (answer, reference), in order; ``workers`` at a time."""
+        """A verdict for each (answer, reference), in order; ``workers`` at a time.
+
+        One whose reference is no task is could_not_tell, with reason ``error``.
+        """
         with ThreadPoolExecutor(self.workers, "prm-code") as pool:
-            return list(pool.map(self, *zip(*items, strict=True))) if items else []
+            return list(pool.map(self._check_one, items))
+
+    def _check_one(self, item: tuple[str | None, str]) -> Verdict:
+        try:
+            return self(*item)
+        except RecordError as err:
+            return self._untold("error", str(err))
+
+    def _untold(self, reason: str, detail: str, total: int = 0) -> Verdict:
+        backend = f"code/{self.sandbox.name}"
+        return Verdict("could_not_tell", backend, detail=detail, reason=reason, total=total)
 
     def close(self) -> None:
         """Give back what the sandbox holds."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Protocol
 
+from prm.verifiers.math.amounts import ScalarComparison
 from prm.verifiers.math.finding import (
     DIFFERENT,
     SAME,
-    SYMBOLIC,
     Finding,
     all_same,
     any_same,
@@ -18,7 +17,6 @@ from prm.verifiers.math.finding import (
     unsure,
 )
 from prm.verifiers.math.regions import merged
-from prm.verifiers.math.rule import MathRule
 from prm.verifiers.math.values import (
     INFINITE,
     Choice,
@@ -32,25 +30,9 @@ from prm.verifiers.math.values import (
 )
 
 
-class Algebra(Protocol):
-    """Compares two expressions that exact arithmetic cannot read."""
-
-    def __call__(self, reference: str, answer: str) -> Finding:
-        """Equal, different or unsure."""
-        ...
-
-
-def no_algebra(reference: str, answer: str) -> Finding:
-    """Only the same text is the same; for all else algebra is needed."""
-    return SAME if reference == answer else SYMBOLIC
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
-class Comparison:
-    """How values are compared: by ``rule``, with ``algebra`` for what arithmetic leaves open."""
-
-    rule: MathRule
-    algebra: Algebra
+class Comparison(ScalarComparison):
+    """How values of all kinds are compared."""
 
     def compare(self, reference: Value, answer: Value) -> Finding:
         """Compare what was read."""
@@ -67,6 +49,8 @@ class Comparison:
             return self._regions(reference, answer)
         if isinstance(reference, Scalar) and isinstance(answer, Scalar):
             return self.scalars(reference, answer)
+        if _is_nothing_and_zero(reference, answer) or _is_nothing_and_zero(answer, reference):
+            return unsure("words")
         return self._groups(_as_group(reference), _as_group(answer))
 
     def _named(self, reference: Value, answer: Value) -> Finding:
@@ -159,100 +143,45 @@ class Comparison:
         """Every element has its equal on the other side; how often it is named does not matter."""
         if not reference or not answer:
             return Finding(len(reference) == len(answer))
-        found = [[self.compare(one, other) for other in answer] for one in reference]
-        columns = zip(*found, strict=True)
-        return all_same([*map(any_same, found), *map(any_same, columns)])
-
-    def scalars(self, reference: Scalar, answer: Scalar) -> Finding:
-        """Compare two numbers or expressions, with their units."""
-        if reference.is_percent or answer.is_percent:
-            return self._percents(reference, answer)
-        if reference.digits or answer.digits:
-            return self._based(reference, answer)
-        if self.rule.units == "ignore" or not (reference.has_unit or answer.has_unit):
-            return self._amounts(reference, answer)
-        if reference.unit and answer.unit:
-            return self._with_units(reference, answer)
-        if self.rule.units == "must_match" and reference.unit != answer.unit:
-            return DIFFERENT
-        return self._one_unit(reference, answer)
-
-    def _with_units(self, reference: Scalar, answer: Scalar) -> Finding:
-        unit, other = reference.unit, answer.unit
-        assert unit is not None
-        assert other is not None
-        if unit == other:
-            return self._amounts(reference, answer)
-        if unit.dimension == other.dimension:
-            return self._amounts(_scaled(reference, unit.factor), _scaled(answer, other.factor))
-        if unit.is_known and other.is_known:
-            return DIFFERENT
-        # "12 students" and "12 people" may be the same.
-        return at_most_unsure(self._amounts(reference, answer), "units")
-
-    def _one_unit(self, reference: Scalar, answer: Scalar) -> Finding:
-        """Only one side names its unit: different amounts may still be the same in another."""
-        found = self._amounts(reference, answer)
-        unit = reference.unit or answer.unit
-        if found.equal is False and unit is not None:
-            scaled = (
-                _scaled(reference, unit.factor if reference.unit else Fraction(1)),
-                _scaled(answer, unit.factor if answer.unit else Fraction(1)),
-            )
-            if unit.dimension == "count":
-                return self._amounts(*scaled)
-            is_angle = unit.dimension == "angle" and r"\pi" in reference.text + answer.text
-            if is_angle or self._amounts(*scaled).equal:
-                return unsure("units")
-        is_count = unit is not None and unit.dimension == "count"
-        # 7 for "how many dozen"? Perhaps.
-        return at_most_unsure(found, "units") if is_count else found
-
-    def _percents(self, reference: Scalar, answer: Scalar) -> Finding:
-        if reference.is_percent and answer.is_percent:
-            return self._amounts(reference, answer)
-        if reference.unit or answer.unit:
-            return unsure("units")
-        hundredth = Fraction(1, 100)
-        as_parts = self._amounts(
-            _scaled(reference, hundredth if reference.is_percent else Fraction(1)),
-            _scaled(answer, hundredth if answer.is_percent else Fraction(1)),
+        names = ({_key(one): one for one in reference}, {_key(one): one for one in answer})
+        # What both sides hold needs no partner; long lists would take n * m comparisons.
+        rows = [one for key, one in names[0].items() if key not in names[1]]
+        columns = [one for key, one in names[1].items() if key not in names[0]]
+        return all_same(
+            [
+                *(self._among(one, list(names[1].values())) for one in rows),
+                *(self._among(one, list(names[0].values()), is_answer=True) for one in columns),
+            ]
         )
-        if self.rule.percent == "strict":
-            return as_parts
-        return any_same([self._amounts(reference, answer), as_parts])
 
-    def _based(self, reference: Scalar, answer: Scalar) -> Finding:
-        """The value counts; digits without their base may mean either."""
-        found = self._amounts(reference, answer)
-        digits = [one.digits or one.text for one in (reference, answer)]
-        is_one_based = not (reference.digits and answer.digits)
-        if found.equal is False and is_one_based and digits[0] == digits[1]:
-            return SAME if reference.digits else unsure("base")
-        return found
+    def _among(self, one: Value, others: Sequence[Value], *, is_answer: bool = False) -> Finding:
+        """Whether a value that is not named among the others equals one of them."""
+        if self.rule.tolerance == 0 and _is_number(one):
+            others = [other for other in others if not _is_number(other)]
+        return any_same(
+            self.compare(other, one) if is_answer else self.compare(one, other) for other in others
+        )
 
-    def _amounts(self, reference: Scalar, answer: Scalar) -> Finding:
-        ends = [one.text if one.text in INFINITE else one.value for one in (reference, answer)]
-        if None not in ends and any(isinstance(end, str) for end in ends):
-            return Finding(ends[0] == ends[1])
-        if reference.value is None or answer.value is None:
-            return self.algebra(reference.text, answer.text)
-        error = abs(reference.value - answer.value)
-        return Finding(error <= Fraction(self.rule.tolerance) * abs(reference.value))
+
+def _key(value: Value) -> Value | Fraction:
+    """Values with the same key are equal; an exact number is its own key."""
+    if isinstance(value, Scalar) and value.is_bare_number and value.value is not None:
+        return value.value
+    return value
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, Scalar) and value.is_bare_number
+
+
+def _is_nothing_and_zero(nothing: Value, zero: Value) -> bool:
+    """Whether one is the empty set and the other is 0: "none" and "0 solutions" are the same."""
+    is_empty = isinstance(nothing, Group) and not nothing.items
+    return is_empty and isinstance(zero, Scalar) and zero.value == 0
 
 
 def _as_group(value: Value) -> Group:
     return value if isinstance(value, Group) else Group("", "", (value,))
-
-
-def _scaled(scalar: Scalar, factor: Fraction) -> Scalar:
-    if factor == 1:
-        return scalar
-    if scalar.value is not None:
-        value = scalar.value * factor
-        return dataclasses.replace(scalar, value=value, text=str(value))
-    text = rf"\frac{{{factor.numerator}}}{{{factor.denominator}}}\cdot ({scalar.text})"
-    return dataclasses.replace(scalar, text=text)
 
 
 def _is_open_relation(value: Value) -> bool:

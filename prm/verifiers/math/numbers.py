@@ -23,8 +23,9 @@ _TOKEN = re.compile(
     r"|(?P<command>\\frac|\\sqrt|\\binom)(?![A-Za-z])|(?P<sign>[-+^!(){}\[\]])|(?P<space>\s+)"
 )
 _PLAIN = re.compile(rf"[+-]?(?:{_WHOLE}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{{1,2}})?")
+# The first digit is no letter: a_{11} is an unknown.
 _BASED = re.compile(
-    r"\(?([+-]?[0-9A-Fa-f]+)\)?_\{?(?:\\text\{)?([0-9]{1,2}|two|eight|sixteen|ten)\}?\}?"
+    r"\(?([+-]?[0-9][0-9A-Fa-f]*)\)?_\{?(?:\\text\{)?([0-9]{1,2}|two|eight|sixteen|ten)\}?\}?"
 )
 _BASES = {"two": 2, "eight": 8, "ten": 10, "sixteen": 16}
 
@@ -145,8 +146,11 @@ class _Calculator:
 
     def postfix(self) -> Fraction:
         value = self.atom()
-        while self.take("!"):
+        if self.take("!"):
             value = _factorial(value)
+            # 3!! is 3 to some, and 720 to others.
+            if self.peek()[1] == "!":
+                raise _NoValueError
         return value
 
     def atom(self) -> Fraction:

@@ -2,7 +2,7 @@
 
 Sympy can take for ever, and no timer inside a process stops arithmetic that runs in C: so a process
 does it, and is killed when its time is up. A check that is lost with a worker which somebody else
-killed is done once more; a pool that broke altogether is built anew.
+killed is done again; a pool that broke altogether is built anew.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 20.0
 """On top of a check's limit: how long nothing at all may come back before the pool is renewed."""
+
+RETRIES = 3
+"""Of a check that was lost: once with its worker, and perhaps with the pool that broke by it."""
 
 MAX_WORKERS = 16
 """Of a pool that was not told how many; more are worth it for a labelling job only."""
@@ -102,8 +105,9 @@ class MathPool:
         found = []
         for future, task in zip(futures, tasks, strict=True):
             result = self._wait(*future)
-            if result is None:
-                result = self._wait(*self._schedule(function, task))
+            for _ in range(RETRIES):
+                if result is None:
+                    result = self._wait(*self._schedule(function, task))
             found.append(result or unsure("error"))
         return found
 
@@ -132,7 +136,10 @@ class MathPool:
                 return future.result(timeout=1.0)
             except TimeoutError:
                 if future.done():
-                    return unsure("timeout")
+                    # It may have ended well just now, behind our second of waiting.
+                    if isinstance(future.exception(), TimeoutError):
+                        return unsure("timeout")
+                    continue
                 if time.monotonic() - max(began, self._last_result) > self.timeout_s + PATIENCE_S:
                     self._renew(pool)
                     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from prm.verifiers.math.scalars import read_scalar
+from prm.verifiers.math.scalars import in_one_unit, read_scalar
 from prm.verifiers.math.splitting import brackets, split_top, without_braces
 from prm.verifiers.math.values import Choice, Group, Matrix, Named, Region, Scalar, Value, Word
 
@@ -22,6 +22,10 @@ _REALS = {r"\mathbb{R}", "all real numbers", "all reals", r"\text{all real numbe
 _COMMA = re.compile(r"\s*[,;]\s*(?:(?:and|or)\s)?|\s+(?:and|or)\s+")
 _THOUSANDS = re.compile(r"[+-]?(?:\\dollar ?)?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9])")
 _PADDED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})*,0[0-9]{2}(?:,[0-9]{3})*")
+# A number never begins with 0 in a list: this is 1,000.
+_SPACED_PADDED = re.compile(
+    r"[+-]?(?:\\dollar ?)?[1-9][0-9]{0,2}(?:, [0-9]{3})*, 0[0-9]{2}(?:, [0-9]{3})*"
+)
 _CUP = re.compile(r"\s*\\cup(?![A-Za-z])\s*")
 _RELATION = re.compile(r"\s*(?:\\le|\\ge|\\ne|\\in|\\approx|\\equiv)(?![A-Za-z])\s*|\s*[<>=]\s*")
 _NAME = re.compile(r"(?:[A-Za-z]|\\[A-Za-z]+)[A-Za-z0-9\\_{}'(), ]{0,40}")
@@ -62,6 +66,8 @@ def leading_choice(text: str) -> Choice | None:
 
 def _read(text: str) -> Value:
     text = without_braces(text)
+    if _SPACED_PADDED.fullmatch(text):
+        text = text.replace(", ", ",")
     parts, cups = split_top(text, _CUP)
     if cups:
         return _union([_read(part) for part in parts], text)
@@ -87,6 +93,11 @@ def _list(pieces: list[str], joiners: list[str], text: str) -> Value:
     if any(_is_relation(item) for item in items):
         # "x < 1 or x > 2" is a union; joined by a comma it may be both at once.
         return _union(items, text) if set(joiners) == {"or"} else Word(text)
+    amounts = [item for item in items if isinstance(item, Scalar)]
+    if "or" not in joiners and len({item.unit for item in amounts if item.unit}) > 1:
+        # "5 apples and 3 oranges" may be a list, or 8 of something.
+        is_whole = len(amounts) == len(items)
+        return (in_one_unit(amounts) if is_whole else None) or Word(text)
     return Group("", "", tuple(items))
 
 

@@ -5,12 +5,15 @@ r"""Read a single value: its number, its unit, a percent sign, a base.
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 from prm.verifiers.math.numbers import TooLargeError, based_value, exact_value
+from prm.verifiers.math.phrases import unit_of
 from prm.verifiers.math.spelling import DOLLAR, without_spaces
-from prm.verifiers.math.units import SCALES, Unit, is_known_unit, parse_unit
+from prm.verifiers.math.units import Unit, is_known_unit, parse_unit
 from prm.verifiers.math.values import Scalar, Word
 
 _PERCENT = re.compile(r"\s*(?:%|\\text\{\s*(?:%|percent)\s*\}|\s+percent|percent)$")
@@ -24,8 +27,12 @@ _PLAIN = re.compile(rf"({_NUMBER})(\s*)([A-Za-z\u20ac\u00a3\u20b9][A-Za-z./^0-9{
 _PHRASE = re.compile(rf"({_NUMBER})(?:\s+[A-Za-z][A-Za-z ,;'\"-]*|\s*/\s*[A-Za-z]+)")
 _MIXED = re.compile(r"([+-]?)([0-9]{1,30}) ([0-9]{1,30})/([0-9]{1,30})")
 _SPACED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?: [0-9]{3})+(?:\.[0-9]+)?")
-# Two numbers side by side, 1_000, 0x10 and 1:2:3 would be read as products and quotients.
-_NO_PRODUCT = re.compile(r"(?<![_0-9])[0-9]+\s+[0-9]|[0-9]_|(?<![0-9])0[xob]|:[^:]*:")
+# Two numbers side by side, 1_000, 0x10 and 1:2:3 would be read as products and quotients; 3!! is
+# 3 to some and 720 to others; F_{16} is an unknown or a numeral.
+_NO_PRODUCT = re.compile(
+    r"(?<![_0-9])[0-9]+\s+[0-9]|[0-9]_|(?<![0-9])0[xob]|:[^:]*:|!\s*!"
+    r"|^[+-]?\(?[A-Fa-f]+\)?_\{?(?:1[1-9]|2[0-9]|3[0-6])\}?$|_\{?\\text\{sixteen\}"
+)
 _RATIO = re.compile(r"([0-9.]{1,30})\s*(?::|\\colon|\s+to\s+)\s*([0-9.]{1,30})")
 _LONG_WORD = re.compile(
     r"(?<![\\A-Za-z])(?!(?:sqrt|sinh|cosh|tanh|arcsin|arccos|arctan)(?![A-Za-z]))[A-Za-z]{4,}"
@@ -62,23 +69,49 @@ def read_scalar(text: str) -> Scalar | Word:
 def _split_unit(text: str) -> tuple[str, Unit | None, bool]:
     """(the text without its unit, the unit, whether there was one)."""
     if match := _MONEY.fullmatch(text):
-        phrase = _PHRASE.fullmatch(match[3])
-        words = match[3][len(phrase[1]) :].split() if phrase else []
-        # Of "$1.5 million" the million matters more than the money.
-        is_scaled = bool(words) and words[0].removesuffix("s") in SCALES
-        unit = parse_unit(words[0] if is_scaled else match[2])
-        return match[1] + (phrase[1] if phrase else match[3]), unit, True
+        return _split_money(text, match)
     if match := _DEGREES.fullmatch(text):
         return match[1], parse_unit(match[2] + match[3]), True
     if match := _TEXT_RATE.fullmatch(text):
         return match[1], parse_unit(f"{match[2].strip()}/{match[3].strip()}"), True
     if match := _TEXT_UNIT.fullmatch(text):
         power = f"^{match[3]}" if match[3] else ""
+        name = match[2].strip() + power
         if not re.search(r"[-+*/=^_(]\s*$", match[1]) and match[2].strip():
-            return match[1], parse_unit(match[2].strip() + power), True
+            is_none = parse_unit(name) is None
+            unit = name if is_none or (power and unit_of(match[2])) else unit_of(name)
+            return (text, None, False) if unit is None else (match[1], parse_unit(unit), True)
     if match := _PLAIN.fullmatch(text):
         return _split_plain_unit(text, match)
     return text, None, False
+
+
+def _split_money(text: str, match: re.Match[str]) -> tuple[str, Unit | None, bool]:
+    phrase = _PHRASE.fullmatch(match[3])
+    words = match[3][len(phrase[1]) :].strip().removeprefix("/") if phrase else ""
+    if phrase is None or not words:
+        return match[1] + match[3], parse_unit(match[2]), True
+    name = unit_of(words)
+    if name is None:
+        return text, None, False
+    unit = parse_unit(name)
+    if unit is None or unit.dimension != "count":
+        unit = parse_unit(match[2])
+    return match[1] + phrase[1], unit, True
+
+
+def in_one_unit(amounts: Sequence[Scalar]) -> Scalar | None:
+    """The sum of "2 hours and 30 minutes" in the first unit; None of what is no such amount."""
+    total, last = Fraction(0), None
+    for one in amounts:
+        if one.value is None or one.unit is None or not one.unit.is_known:
+            return None
+        if last and (one.unit.dimension != last.dimension or one.unit.factor >= last.factor):
+            return None
+        total, last = total + one.value * one.unit.factor, one.unit
+    first = amounts[0]
+    value = total / first.unit.factor if first.unit else total
+    return dataclasses.replace(first, text=str(value), value=value)
 
 
 def _split_plain_unit(text: str, match: re.Match[str]) -> tuple[str, Unit | None, bool]:
@@ -86,13 +119,11 @@ def _split_plain_unit(text: str, match: re.Match[str]) -> tuple[str, Unit | None
     if re.fullmatch(r"[eE][+-]?[0-9]+", name) or name.split()[0] in ("to", "and", "or", "x"):
         return text, None, False
     # 5x and 2ab are products; 5 m and 5cm are amounts, and so is "5 on the table".
-    is_unit = is_known_unit(name) and (space or len(name) >= 2)
-    is_phrase = space and _PHRASE.fullmatch(text) and (" " in name or len(name.strip(".")) >= 3)
-    if is_unit or is_phrase:
-        first = name.split()[0]
-        is_scaled = first.removesuffix("s") in SCALES
-        return number.rstrip(",."), parse_unit(first if is_scaled else name), True
-    return text, None, False
+    if not space:
+        is_unit = is_known_unit(name) and len(name) >= 2
+        return (number.rstrip(",."), parse_unit(name), True) if is_unit else (text, None, False)
+    unit = unit_of(name)
+    return (text, None, False) if unit is None else (number.rstrip(",."), parse_unit(unit), True)
 
 
 def _is_wordy(text: str) -> bool:

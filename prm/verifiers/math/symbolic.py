@@ -133,10 +133,25 @@ def _probe(expected: Any, found: Any, symbols: list[Any]) -> Finding:
 def _renamed(expected: Any, found: Any) -> Finding:
     """Whether two different expressions differ in the names of their unknowns only."""
     names, others = (sorted(one.free_symbols, key=str) for one in (expected, found))
+    if len(names) == len(others) == 1 and _is_one_family(expected, found, names[0], others[0]):
+        return unsure("undecided")
     if names == others or len(names) != len(others):
         return DIFFERENT
     renamed = found.xreplace(dict(zip(others, names, strict=True)))
     return unsure("names") if _probe(expected, renamed, names).equal else DIFFERENT
+
+
+def _is_one_family(expected: Any, found: Any, name: Any, other: Any) -> bool:
+    """Whether both run through the same angles when the unknown runs through the integers."""
+    if not {name.name, other.name} <= {"k", "n", "m"}:
+        return False
+    slopes = sympy.diff(expected, name), sympy.diff(found, other)
+    if any(slope.free_symbols or slope == 0 for slope in slopes):
+        return False
+    shift = sympy.simplify((expected.subs(name, 0) - found.subs(other, 0)) / slopes[0])
+    is_angle = slopes[0].has(sympy.pi) or slopes[0] % 90 == 0
+    is_same_step = sympy.simplify(abs(slopes[0]) - abs(slopes[1])) == 0
+    return bool(is_angle and is_same_step and shift.is_integer)
 
 
 def _relations(expected: Any, found: Any) -> Finding:

@@ -42,9 +42,10 @@ radian: radian rad = 1
 celsius: ^\\circC = 1
 fahrenheit: ^\\circF = 1
 count: dozen = 12; hundred = 100; thousand = 1000; million = 1000000; billion = 1000000000
+count: trillion = 1000000000000
 speed: mph = 1397/3125; kmh kph = 5/18
 """
-SCALES = {"dozen", "hundred", "thousand", "million", "billion"}
+SCALES = {"dozen", "hundred", "thousand", "million", "billion", "trillion"}
 """Words that multiply; they are units of the dimension "count"."""
 _NONE = {"units", "unit", "squareunits", "cubicunits", "sq.units", "squnits"}
 _POWER = re.compile(r"(.+?)\^?\{?([23])\}?")
@@ -72,6 +73,11 @@ def parse_unit(text: str) -> Unit | None:
         return None
     name = " ".join(text.casefold().split()).removesuffix("s")
     return _known(text) or Unit(f"?{name}", Fraction(1))
+
+
+def factors(dimension: str) -> frozenset[Fraction]:
+    """The factors of all units of the table that have the dimension."""
+    return frozenset(unit.factor for unit in _UNITS.values() if unit.dimension == dimension)
 
 
 def is_known_unit(text: str) -> bool:

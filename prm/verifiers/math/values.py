@@ -21,6 +21,11 @@ class Scalar:
     is_percent: bool = False
     digits: str = ""
 
+    @property
+    def is_bare_number(self) -> bool:
+        """Whether it is a number and nothing else: no unit, no percent, no base."""
+        return self.value is not None and not (self.has_unit or self.is_percent or self.digits)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Group:

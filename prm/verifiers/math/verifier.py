@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from prm.errors import RecordError
 from prm.records import Status, Verdict
 from prm.verifiers.extract import extract_boxed, extract_boxed_values, extract_stated
-from prm.verifiers.math.comparing import Comparison, no_algebra
+from prm.verifiers.math.amounts import no_algebra
+from prm.verifiers.math.comparing import Comparison
 from prm.verifiers.math.finding import DIFFERENT, SAME, SYMBOLIC, Finding, unsure
+from prm.verifiers.math.labels import without_label
 from prm.verifiers.math.numbers import TooLargeError
 from prm.verifiers.math.pool import MathPool, Pair, shared_pool
 from prm.verifiers.math.reading import leading_choice, read
@@ -168,10 +170,23 @@ def _quick(answer: str | None, reference: str, rule: MathRule) -> Finding | Pair
     if depth(found) > rule.max_depth:
         return unsure("too_long")
     try:
-        finding = _compare(expected, found, rule)
+        finding, texts = _without_labels(expected, found, rule)
     except TooLargeError:
         return unsure("too_large")
-    return (found, expected, rule) if finding == SYMBOLIC else finding
+    return (texts[1], texts[0], rule) if finding == SYMBOLIC else finding
+
+
+def _without_labels(expected: str, found: str, rule: MathRule) -> tuple[Finding, tuple[str, str]]:
+    """The finding, and what was compared: without the letter of "(B) 12"."""
+    if not rule.choices:
+        return _compare(expected, found, rule), (expected, found)
+    (one, is_sure), (other, is_sure_too) = (
+        without_label(expected, found),
+        without_label(found, expected),
+    )
+    if not (is_sure and is_sure_too):
+        return unsure("notation"), (expected, found)
+    return _compare(one, other, rule), (one, other)
 
 
 def _compare(expected: str, found: str, rule: MathRule) -> Finding:
@@ -186,6 +201,8 @@ def _compare(expected: str, found: str, rule: MathRule) -> Finding:
 def _differ_in_separators(one: str, other: str) -> bool:
     """1,234 and 1, 234 may be a number and a list, or not; 3,5 may be the decimal 3.5."""
     changes = ((" ", ""), (",", ""), (",", ".")) if "," in one + other else ()
+    if ("," in one) != ("," in other):
+        changes = (*changes, (", ", ""))
     return any(one.replace(*change) == other.replace(*change) for change in changes)
 
 

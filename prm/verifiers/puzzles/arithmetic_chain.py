@@ -20,6 +20,7 @@ from prm.verifiers.puzzles.judging import fraction, judge, read_reference
 from prm.verifiers.puzzles.making import Puzzle, check_range
 
 _NUMBER = re.compile(r"\s*-?[0-9]+(/[0-9]+)?\s*")
+_NAME = re.compile(r"\A\s*[A-Za-z]\s*=")
 _OPERATORS = ("+", "-", "*", "/")
 
 
@@ -35,7 +36,7 @@ class ArithmeticChainVerifier:
     """Right is the exact value, as a whole number, a decimal or a fraction."""
 
     def __call__(self, answer: str | None, reference: str) -> Verdict:
-        """Judge an answer such as ``21``, ``10.5`` or ``21/2``."""
+        """Judge an answer such as ``21``, ``x = 10.5`` or ``21/2``."""
         expected = _expected(reference)
         return judge("arithmetic_chain", answer, lambda text: _fault(text, expected))
 
@@ -110,7 +111,7 @@ def _expected(reference: str) -> Fraction:
 
 
 def _fault(text: str, expected: Fraction) -> str | None:
-    expression = parse_expression(text)
+    expression = parse_expression(_NAME.sub("", text))
     if len(expression.numbers) > 2 or expression.operators - {"-", "/"}:
         raise Unreadable(f"not one number: {text!r:.60}")
     if len(expression.numbers) == 2 and "/" not in expression.operators:

@@ -18,7 +18,11 @@ MAX_REFERENCE = 20_000
 
 # With these an answer is shown to have no value; the rest is only beyond what is computed here.
 _FALSE_VALUES = ("division_by_zero", "not_whole", "not_real")
-_WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
+_WRAPPERS = (
+    ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("__", "__"), ("_", "_"), ("*", "*"),
+)  # fmt: skip
+# Bold, and no power: nothing that could be an operand stands before or behind it.
+_BOLD = re.compile(r"(?<![\w)\]}*])\*\*(?=[^\s*])([^*\n]+)(?<!\s)\*\*(?![\w(\[{\\*])")
 _BOXED = re.compile(r"\\boxed\s*\{(.*)\}", re.DOTALL)
 T = TypeVar("T")
 
@@ -44,13 +48,15 @@ def judge(backend: str, answer: str | None, find_fault: Callable[[str], str | No
 
     What it cannot read is could_not_tell.
     """
-    if answer is None or not answer.strip():
+    answer = answer or ""
+    text = unwrap(answer[: MAX_ANSWER + 1])
+    if not text:
         return Verdict("could_not_tell", backend, detail="no answer", reason="no_answer")
     if len(answer) > MAX_ANSWER:
         detail = f"longer than {MAX_ANSWER} characters: {answer!r:.60}"
         return Verdict("could_not_tell", backend, detail=detail, reason="too_long")
     try:
-        fault = find_fault(unwrap(answer))
+        fault = find_fault(text)
     except Unreadable as error:
         return Verdict("could_not_tell", backend, detail=str(error), reason="unparsed")
     except NoValue as error:
@@ -62,8 +68,8 @@ def judge(backend: str, answer: str | None, find_fault: Callable[[str], str | No
 
 
 def unwrap(answer: str) -> str:
-    """The answer without dollars, a box and a full stop around it."""
-    text = answer.strip()
+    """The answer without Markdown, and without dollars, a box and a full stop around it."""
+    text = _BOLD.sub(r"\1", answer.replace("`", "")).strip()
     while True:
         before = text
         text = text.removesuffix(".").strip()

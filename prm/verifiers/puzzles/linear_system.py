@@ -31,6 +31,10 @@ _INFINITE = re.compile(
     r"(?i)(there (are|is) |the system has )?"
     r"(infinitely many( solutions)?|infinite(ly many)? solutions?|an infinite number of solutions)"
 )
+# Between two assignments, and in a tuple it is mere space.
+_AND = re.compile(
+    r"\\(?:text\w*|math\w*|mbox)\s*\{\s*(?:and|,)\s*\}|(?<!\\)\\q?quad(?=\s*[A-Za-z]\s*=)"
+)
 _CASES = re.compile(r"\\(?:begin|end)\s*\{[a-z*]+\}|&|(?<!\\)\\(?:left|right|quad|qquad|[,;! ])")
 _BREAKS = re.compile(r"\\\\|[;\n]|,(?=[\s\\A-Za-z])|\s(?:and|or)\s")
 _ASSIGNMENT = re.compile(r"([A-Za-z])\s*=(.*)", re.DOTALL)
@@ -206,7 +210,7 @@ def _values(text: str, names: tuple[str, ...]) -> list[Fraction]:
     Raises:
         Unreadable: it names others, or one twice.
     """
-    text = _CASES.sub(" ", text).strip().removesuffix(".").strip()
+    text = _CASES.sub(" ", _AND.sub(" and ", text)).strip().removesuffix(".").strip()
     if match := _TUPLE.fullmatch(text):
         order = match[1].replace(" ", "").split(",") if match[1] else list(names)
         values = match[2].split(",")
@@ -216,7 +220,7 @@ def _values(text: str, names: tuple[str, ...]) -> list[Fraction]:
     else:
         parts = [_assignment(part) for part in _BREAKS.split(text) if part.strip(" ,.")]
     found = {name: parse_expression(value).value() for name, value in parts}
-    if len(found) < len(parts) or set(found) - set(names):
+    if not parts or len(found) < len(parts) or set(found) - set(names):
         raise Unreadable(f"not a value for each of {names}: {text!r:.80}")
     return [found[name] for name in names if name in found]
 

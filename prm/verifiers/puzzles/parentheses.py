@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from fractions import Fraction
 from typing import ClassVar, Literal, TypeVar
 
@@ -20,6 +21,7 @@ from prm.verifiers.puzzles.making import Puzzle, check_range
 
 MAX_OPERANDS = 10
 _OPERATORS = ("+", "-", "*", "/")
+_SQUARE = str.maketrans("[]", "()")
 K = TypeVar("K")
 Kind = Literal["sum", "product", "number"]
 
@@ -200,13 +202,29 @@ def _fault(text: str, task: ParenthesesTask) -> str | None:
 def read_equation(text: str, target: int) -> tuple[Expression, bool]:
     """The expression of an answer; False beside it when the answer states another target.
 
+    Square brackets are parentheses.
+
     Raises:
         Unreadable: it is neither an expression nor an equation of one and a number.
     """
-    sides = [parse_expression(side) for side in text.split("=", 3)]
+    sides = [parse_expression(side) for side in _rounded(text).split("=", 3)]
     if len(sides) == 1:
         return sides[0], True
     if len(sides) != 2:
         raise Unreadable(f"more than one equation: {text!r:.80}")
     expression, number = sorted(sides, key=lambda side: len(side.numbers), reverse=True)
     return expression, number.value() == target
+
+
+def _rounded(text: str) -> str:
+    """The text with parentheses for square brackets.
+
+    Raises:
+        Unreadable: one kind of bracket is closed by the other.
+    """
+    brackets = re.sub(r"[^][()]", "", text)
+    while brackets != (shorter := re.sub(r"\(\)|\[\]", "", brackets)):
+        brackets = shorter
+    if "[" in brackets or "]" in brackets:
+        raise Unreadable(f"brackets do not match: {text!r:.60}")
+    return text.translate(_SQUARE)

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import os
 import queue
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -19,12 +18,14 @@ from prm.errors import SandboxUnavailable
 from prm.verifiers.sandbox.interpreter import Interpreter, find_interpreter
 from prm.verifiers.sandbox.outcome import read_result
 from prm.verifiers.sandbox.process import Raw, memory_file, run_command
-from prm.verifiers.sandbox.protocol import Job, Limits, RunResult
+from prm.verifiers.sandbox.protocol import Job, Limits, RunResult, count_workers
 from prm.verifiers.sandbox.seccomp import is_supported, seccomp_filter
 from prm.verifiers.sandbox.self_test import find_faults, find_root
+from prm.verifiers.sandbox.system import find_program, first_uid
 
 # Out of the ranges that systems hand out; the second for containers with 65,536 ids only.
 _UID_BASES = (1_879_048_192, 60_600)
+_UIDS = 4096
 _NAMESPACES = (
     "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts",
     "--unshare-cgroup-try", "--disable-userns",
@@ -56,8 +57,12 @@ class BwrapSandbox:
     name = "bwrap"
 
     def __init__(self, workers: int | None = None, python: str | None = None) -> None:
-        """Look for nothing yet: the first run does."""
-        self.workers = workers or os.cpu_count() or 1
+        """Look for nothing yet: the first run does.
+
+        Raises:
+            ConfigError: there are fewer workers than one.
+        """
+        self.workers = count_workers(workers)
         self._wanted_python = python
         self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(self.workers):
@@ -134,7 +139,7 @@ class BwrapSandbox:
             raise SandboxUnavailable(
                 f"no system call filter for {os.uname().machine}", "use x86_64 or aarch64"
             )
-        return _find("bwrap")
+        return find_program("bwrap", _HOW_TO_FIX)
 
     @functools.cached_property
     def interpreter(self) -> Interpreter:
@@ -145,8 +150,9 @@ class BwrapSandbox:
         """The words before bubblewrap that leave root behind."""
         if os.geteuid() != 0:
             return []
-        uid = str(_uid_base() + slot)
-        return [_find("setpriv"), f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+        uid = str(first_uid(_UID_BASES, _UIDS) + slot)
+        setpriv = find_program("setpriv", _HOW_TO_FIX)
+        return [setpriv, f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
 
     def _require_sound(self) -> None:
         with self._lock:
@@ -168,23 +174,3 @@ class BwrapSandbox:
             yield slot
         finally:
             self._slots.put(slot)
-
-
-def _find(program: str) -> str:
-    path = shutil.which(program, path="/usr/bin:/bin:/usr/local/bin")
-    if path is None:
-        raise SandboxUnavailable(f"{program} is not installed", _HOW_TO_FIX)
-    return path
-
-
-@functools.cache
-def _uid_base() -> int:
-    """The first of the uids that runs are given, one that exists in this user namespace."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        ranges = [[int(part) for part in line.split()] for line in file]
-    for base in _UID_BASES:
-        if any(first <= base and base + 4096 <= first + count for first, _, count in ranges):
-            return base
-    raise SandboxUnavailable(
-        "this user namespace has no uid to drop to", "run as an ordinary user instead of root"
-    )

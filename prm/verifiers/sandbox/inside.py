@@ -7,6 +7,7 @@ program can reach and change all of it, and gains nothing, since no expected val
 
 from __future__ import annotations
 
+import builtins
 import marshal
 import os
 import resource
@@ -86,9 +87,16 @@ def _load(code: str, name: str) -> dict[str, Any]:
     module = type(sys)(name)
     sys.modules[name] = module
     sys.argv = ["program.py"]
+    # Python's `site` defines them, and the driver is started without it.
+    names: dict[str, Any] = builtins.__dict__
+    names["exit"] = names["quit"] = _exit
     program = compile(code, "program.py", "exec", dont_inherit=True)
     exec(program, module.__dict__)
     return module.__dict__
+
+
+def _exit(code: object = None) -> None:
+    raise SystemExit(code)
 
 
 def _answer_calls(records: int, job: dict[str, Any]) -> None:

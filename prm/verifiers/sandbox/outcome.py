@@ -16,8 +16,9 @@ _KILLED = 128 + signal.SIGKILL
 def read_result(raw: Raw) -> RunResult:
     """The run's records and outcome.
 
-    Without the driver's hello the program was never started: that is an error of the sandbox. A
-    kill that did not come from us is the kernel's, for want of memory.
+    Without the driver's hello the program was never started: that is an error of the sandbox. So is
+    a kill that did not come from us, of the sandbox or inside it: memory is bounded by a limit that
+    makes Python raise MemoryError, so a kill alone says nothing about the program.
     """
     python, records = _split(raw.records)
     outcome, detail = _outcome(raw)
@@ -47,8 +48,12 @@ def _outcome(raw: Raw) -> tuple[Outcome, str]:
         return "output_limit", "more output than the limit"
     if raw.exit_code == 0:
         return "done", ""
-    if raw.exit_code == _KILLED or last.startswith("MemoryError"):
-        return "memory", last or "killed"
+    if raw.exit_code < 0:
+        return "error", f"the sandbox was killed from outside, by signal {-raw.exit_code}"
+    if last.startswith("MemoryError"):
+        return "memory", last
+    if raw.exit_code == _KILLED:
+        return "error", "the program was killed, and not by a limit"
     return "crash", last or f"exit status {raw.exit_code}"
 
 

@@ -80,6 +80,20 @@ def run_command(
         OSError: it could not be started.
     """
     begin = time.monotonic()
+    process, records = _start(command, stdin, keep)
+    started(process.pid)
+    with open(records, "rb", buffering=0) as pipe, process:
+        watch = _Watch(process, pipe.fileno(), limits, begin)
+        try:
+            return watch.until_end()
+        finally:
+            watch.kill()
+
+
+def _start(
+    command: Callable[[int], Sequence[str]], stdin: bytes, keep: Sequence[int]
+) -> tuple[subprocess.Popen[bytes], int]:
+    """The process, and our end of its record pipe."""
     records, inner = os.pipe()
     try:
         with memory_file(stdin) as job:
@@ -99,13 +113,7 @@ def run_command(
         raise
     finally:
         os.close(inner)
-    started(process.pid)
-    with open(records, "rb", buffering=0) as pipe, process:
-        watch = _Watch(process, pipe.fileno(), limits, begin)
-        try:
-            return watch.until_end()
-        finally:
-            watch.kill()
+    return process, records
 
 
 class _Watch:

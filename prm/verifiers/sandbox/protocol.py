@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import dataclasses
 import marshal
+import math
+import os
 from typing import Any, Literal, Protocol
 
 from prm.errors import ConfigError
@@ -32,8 +34,8 @@ class Limits:
 
     wall_s: float = 5.0
     """Seconds from the driver's hello to the end; then the whole run is killed."""
-    cpu_s: int = 6
-    """Seconds of processor time; a backstop above ``wall_s``."""
+    cpu_s: int = 0
+    """Seconds of processor time; a backstop above ``wall_s``. 0 = a second more than that."""
     memory_mb: int = 1024
     """Address space of each process, in MiB."""
     max_processes: int = 1
@@ -50,11 +52,13 @@ class Limits:
     """Bytes of stderr that are kept, from its end."""
 
     def __post_init__(self) -> None:
-        """Refuse limits under which nothing could run.
+        """Derive what is not given, and refuse limits under which nothing could run.
 
         Raises:
             ConfigError: a limit is not above zero, or cpu_s is below wall_s.
         """
+        if self.cpu_s == 0 and self.wall_s > 0:
+            object.__setattr__(self, "cpu_s", math.ceil(self.wall_s) + 1)
         for field in dataclasses.fields(self):
             if getattr(self, field.name) <= 0:
                 raise ConfigError(
@@ -65,6 +69,17 @@ class Limits:
                 f"limit cpu_s: {self.cpu_s} is below wall_s ({self.wall_s}); "
                 "the wall clock should be what ends a run, so set it above"
             )
+
+
+def count_workers(workers: int | None) -> int:
+    """How many at the same time; None = one a core.
+
+    Raises:
+        ConfigError: fewer than one.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers {workers}: should be 1 or more, or None for one a core")
+    return workers or os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

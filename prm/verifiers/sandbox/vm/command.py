@@ -12,17 +12,16 @@ import dataclasses
 import functools
 import os
 import platform
-import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
 
 from prm.errors import SandboxUnavailable
+from prm.verifiers.sandbox.system import find_program, first_uid, which
 
 PACKAGES = "qemu-system-x86 bubblewrap util-linux"
 HOW_TO_FIX = f"on Debian: apt-get install --no-install-recommends {PACKAGES}"
 _QEMU = "qemu-system-x86_64"
-_PATH = "/usr/bin:/bin:/usr/local/bin"
 _KVM = "/dev/kvm"
 # Out of the ranges that systems hand out; the second for containers with 65,536 ids only. Apart
 # from those of the other sandbox.
@@ -64,7 +63,7 @@ def qemu_command(hardware: Hardware, serial: int, control: int, slot: int) -> li
     return [
         *_drop(slot, hardware.accelerator == "kvm"),
         *(_jail(hardware.accelerator == "kvm") if can_jail() else []),
-        find_program(_QEMU),
+        find_program(_QEMU, HOW_TO_FIX),
         *hardware.arguments(),
         "-name", machine_name(os.getpid()),
         "-chardev", f"socket,id=serial,fd={serial}", "-serial", "chardev:serial",
@@ -95,27 +94,19 @@ def qemu_version() -> str:
             "use the sandbox bwrap",
         )
     done = subprocess.run(
-        [find_program(_QEMU), "--version"], capture_output=True, text=True, check=True, timeout=30
+        [find_program(_QEMU, HOW_TO_FIX), "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
     )
     return done.stdout.splitlines()[0]
-
-
-def find_program(name: str) -> str:
-    """Its path, from the system's folders only.
-
-    Raises:
-        SandboxUnavailable: it is absent.
-    """
-    path = shutil.which(name, path=_PATH)
-    if path is None:
-        raise SandboxUnavailable(f"{name} is not installed", HOW_TO_FIX)
-    return path
 
 
 @functools.cache
 def can_jail() -> bool:
     """Does bubblewrap work here? It needs unprivileged user namespaces, and qemu does not."""
-    if shutil.which("bwrap", path=_PATH) is None:
+    if which("bwrap") is None:
         return False
     command = [*_drop(0, False), *_jail(False), "/usr/bin/true"]
     return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
@@ -135,9 +126,9 @@ def can_use_kvm() -> bool:
 
 def _drop(slot: int, is_kvm: bool) -> list[str]:
     """The words that leave root behind, and end qemu with the thread that started it."""
-    words = [find_program("setpriv"), "--pdeathsig", "KILL", "--no-new-privs"]
+    words = [find_program("setpriv", HOW_TO_FIX), "--pdeathsig", "KILL", "--no-new-privs"]
     if os.geteuid() == 0:
-        uid = _uid_base() + slot % _UIDS
+        uid = first_uid(_UID_BASES, _UIDS) + slot % _UIDS
         groups = ["--groups", str(os.stat(_KVM).st_gid)] if is_kvm else ["--clear-groups"]
         words += ["--reuid", str(uid), "--regid", str(uid), *groups]
     return [*words, "--"]
@@ -146,23 +137,10 @@ def _drop(slot: int, is_kvm: bool) -> list[str]:
 def _jail(is_kvm: bool) -> Sequence[str]:
     links = [word for name in ("lib", "lib64") for word in ("--symlink", f"usr/{name}", f"/{name}")]
     return [
-        find_program("bwrap"),
+        find_program("bwrap", HOW_TO_FIX),
         "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
         "--ro-bind", "/usr", "/usr", *links,
         "--proc", "/proc", "--remount-ro", "/proc",
         "--dev", "/dev", *(["--dev-bind", _KVM, _KVM] if is_kvm else []), "--remount-ro", "/dev",
         "--remount-ro", "/", "--chdir", "/", "--",
     ]  # fmt: skip
-
-
-@functools.cache
-def _uid_base() -> int:
-    """The first of the uids that machines are given, one that exists in this user namespace."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        ranges = [[int(part) for part in line.split()] for line in file]
-    for base in _UID_BASES:
-        if any(first <= base and base + _UIDS <= first + count for first, _, count in ranges):
-            return base
-    raise SandboxUnavailable(
-        "this user namespace has no uid to drop to", "run as an ordinary user instead of root"
-    )

@@ -16,14 +16,13 @@ import dataclasses
 import functools
 import itertools
 import math
-import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from prm.errors import ConfigError, SandboxUnavailable
 from prm.verifiers.sandbox.outcome import read_result
 from prm.verifiers.sandbox.process import Raw
-from prm.verifiers.sandbox.protocol import Job, Limits, RunResult
+from prm.verifiers.sandbox.protocol import Job, Limits, RunResult, count_workers
 from prm.verifiers.sandbox.self_test import find_faults
 from prm.verifiers.sandbox.vm.command import HOW_TO_FIX
 from prm.verifiers.sandbox.vm.image import GUEST_MB, Image, find_image
@@ -56,12 +55,12 @@ class VmSandbox:
         Raises:
             ConfigError: a number is not above zero.
         """
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = count_workers(workers)
         self.spare = self.workers if spare is None else spare
-        if self.workers < 1 or self.spare < 0 or (time_scale is not None and time_scale <= 0):
+        if self.spare < 0 or (time_scale is not None and time_scale <= 0):
             raise ConfigError(
-                f"vm: workers {workers}, spare {spare}, time_scale {time_scale}: "
-                "the first and the last must be above zero, spare not below"
+                f"vm: spare {spare}, time_scale {time_scale}: "
+                "the second must be above zero, the first not below"
             )
         self._time_scale, self._cache = time_scale, cache
         self._turns = threading.BoundedSemaphore(self.workers)
