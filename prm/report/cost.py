@@ -166,10 +166,14 @@ def _missing(store: Path) -> str | None:
 
 def _count_answers(root: Path, verifiers: Verifiers) -> Counter[str]:
     known = {problem.id: problem for problem in read_so_far(root / "problems", Problem)}
-    solutions = read_so_far(root / "solutions", Solution)
+    # The answers alone: whole solutions may be long, and many are judged together.
+    answers = (
+        (known.get(one.problem_id), one.final_answer)
+        for one in read_so_far(root / "solutions", Solution)
+    )
     counts = Counter[str]()
-    while some := list(islice(solutions, _AT_ONCE)):
-        items = [(known[s.problem_id], s.final_answer) for s in some if s.problem_id in known]
+    while some := list(islice(answers, _AT_ONCE)):
+        items = [(problem, answer) for problem, answer in some if problem is not None]
         counts.update(solutions=len(some), no_problem=len(some) - len(items))
         counts.update(verdict.status for verdict in verifiers.check_many(items))
     return counts
