@@ -285,12 +285,13 @@ def test_the_whole_sets_are_read(data_dir, tmp_path):
     references = [one.reference_answer for one in found]
     verdicts = check_math_many(list(zip(expected, references, strict=True)))
     assert all(verdict.label for verdict in verdicts)
-    # Another number is wrong, but where the reference is a word, a matrix or an equation.
+    # Another number is wrong, but where the reference is a word, a matrix, an equation, or a number
+    # in words that may change its value.
     verdicts = check_math_many([("-98765.4321", reference) for reference in references])
     wrong = Counter(
         one.source for one, verdict in zip(found, verdicts, strict=True) if verdict.label is False
     )
-    assert wrong == {"gsm8k": 8792, "math": 7794}
+    assert wrong == {"gsm8k": 8792, "math": 7788}
 
 
 @pytest.mark.real

@@ -482,7 +482,8 @@ def test_the_recorded_verdicts_of_the_game_of_24_are_ours(data_dir):
             if (verdict.label is True) != candidate["correct"]:
                 differing.append((answer, row["numbers"], verdict))
     assert statuses["right", True] > 100
-    assert not differing
+    # The expression is 24, but what is stated is false: recorded as right, wrong for us.
+    assert [answer for answer, _, _ in differing] == ["(13 - 9) * (12 - 6) = 48"]
 
 
 @pytest.mark.real
