@@ -420,12 +420,15 @@ def test_of_several_choices_those_with_a_text_are_kept_and_bear_the_cost():
 @pytest.mark.parametrize("streams", [False, True])
 def test_a_request_that_is_cancelled_says_what_it_may_have_cost(streams):
     async def work(server: StubServer) -> Watch:
-        watch = Watch()
+        heard: list[None] = []
+        watch = Watch(heard=lambda: heard.append(None))
         async with client_of(server) as client:
             ways = (client.stream(LINES, ON, "final", watch), client.ask(LINES, watch))
             asking, other = map(asyncio.ensure_future, ways if streams else ways[::-1])
             other.cancel()
-            await asyncio.sleep(0.3)
+            # In the middle of the text, or of the waiting for it.
+            while len(heard) < 5 if streams else server.counts["in_flight"] < 1:
+                await asyncio.sleep(0.01)
             asking.cancel()
             await asyncio.gather(asking, other, return_exceptions=True)
         return watch
