@@ -12,11 +12,16 @@ import pytest
 import prm.critic
 import prm.scoring
 import prm.search
+import prm.verifiers
 from prm import cli
 from prm.critic import Critic
+from prm.generation.server_generator import ServerGenerator
 from prm.protocols import Generator, StepScorer
 from prm.scoring import Scorer
 from prm.steps import split_steps
+from prm.traces import join_trace
+from prm.verifiers import MathRule, check_code, check_math, get_verifier
+from prm.verifiers.sandbox import Limits
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -62,6 +67,24 @@ SIGNATURES = {
     StepScorer.score_many: (
         "(self, problem: 'str', solutions: 'Sequence[Sequence[str]]') -> 'list[list[float]]'"
     ),
+    ServerGenerator.__init__: (
+        "(self, config: 'ServersConfig', model: 'str', *, store: 'RequestStore | None' = None, "
+        "num_shards: 'int' = 1) -> 'None'"
+    ),
+    ServerGenerator.generate: (
+        "(self, prompts: 'Sequence[Prompt]', params: 'SamplingParams', *, seed: 'int') "
+        "-> 'list[list[Generation]]'"
+    ),
+    join_trace: "(steps: 'Sequence[str]', trace: 'Trace') -> 'str'",
+    get_verifier: "(name: 'str') -> 'Verifier'",
+    check_math: (
+        f"(answer: 'str | None', reference: 'str', *, rule: 'MathRule' = {MathRule()}, "
+        "pool: 'MathPool | None' = None) -> 'Verdict'"
+    ),
+    check_code: (
+        "(program: 'str | None', task: 'CodeTask', *, sandbox: 'Sandbox | None' = None, "
+        f"limits: 'Limits' = {Limits()}) -> 'Verdict'"
+    ),
 }
 
 
@@ -78,6 +101,10 @@ def test_the_packages_export_these_names():
         "weighted_vote",
     ]  # fmt: skip
     assert "Critic" in prm.critic.__all__
+    assert prm.verifiers.__all__ == [
+        "CodeTask", "MathRule", "Verifiers", "check_code", "check_integer", "check_math",
+        "extract_answer", "extract_boxed", "extract_final_answer", "get_verifier",
+    ]  # fmt: skip
     for package in (prm.scoring, prm.search, prm.critic):
         assert all(hasattr(package, name) for name in package.__all__)
 
