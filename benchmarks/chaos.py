@@ -29,7 +29,7 @@ FAULTS_GOAL, KILLS_GOAL = 200, 20
 FAULT_RATE = 0.12
 
 
-STUB = Plan(400, kills=22, life=(0.0, 3.0), server_kills=5, refine_rounds=1, max_tokens=200)
+STUB = Plan(400, kills=22, life=(0.0, 1.5), server_kills=5, refine_rounds=1, max_tokens=200)
 STUB_QUICK = Plan(60, kills=4, life=(0.0, 1.5), server_kills=1, refine_rounds=1, max_tokens=200)
 VLLM = Plan(150, kills=21, life=(0.5, 7.0), server_kills=1, refine_rounds=0, max_tokens=24)
 VLLM_QUICK = Plan(30, kills=3, life=(0.5, 4.0), server_kills=1, refine_rounds=0, max_tokens=24)
