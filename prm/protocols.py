@@ -89,6 +89,7 @@ class Rollout:
     correct: bool | None
     num_tokens: int
     text: str | None = None
+    finish_reason: str = "stop"
 
 
 class Generator(Protocol):
@@ -128,21 +129,29 @@ class Rollouts(Protocol):
     async def sample_many(
         self, requests: Sequence[tuple[Solution, int, int]]
     ) -> list[list[Rollout]]:
-        """For each (solution, number of steps kept, n): n rollouts."""
+        """For each (solution, number of steps kept, n): n rollouts.
+
+        Fewer than n: no more of that prefix can be had (the budget has ended, a pool is empty).
+        With all steps of a finished solution kept there is nothing to continue: every rollout is
+        the verdict of its own final answer, and costs no tokens.
+        """
         ...
+
+
+Check = Callable[[Solution], Verdict]
+"""Judges the final answer of a solution."""
 
 
 class Labeler(Protocol):
     """Labels every step of a pool of solutions."""
 
     def label(
-        self,
-        pool: Sequence[Solution],
-        rollouts: Rollouts,
-        *,
-        check: Callable[[Solution], Verdict],
+        self, pool: Sequence[Solution], rollouts: Rollouts, *, check: Check | None = None
     ) -> list[LabelledSolution]:
-        """One labelled solution for each of the pool, in order; ``check`` judges the answers."""
+        """One labelled solution for each of the pool, in order.
+
+        ``check`` judges final answers; without it one rollout with all steps kept does.
+        """
         ...
 
 

@@ -132,9 +132,12 @@ class Evidence:
 
     ``kind`` is ``rollouts``, ``siblings`` (other samples through the same prefix), ``verdict``
     (the final answer itself), ``equations`` (the step's equations that hold, of those that could
-    be checked) or ``program`` (a program that checks the step). ``right_continuation`` is one text
-    that followed this step and reached the right answer: what a right next step looks like, kept
-    for critiques.
+    be checked), ``program`` (a program that checks the step), ``implicit`` (the log-likelihood
+    ratio of two models) or ``human``. ``completer`` is who says so: a model, a checker, or the set
+    that the label comes from. ``right_continuation`` is one text that followed this step and
+    reached the right answer: what a right next step looks like, kept for critiques.
+    ``annotator`` and ``time`` (ISO 8601) are those of a person; ``value`` is what the source said
+    as a number, where it did (a rating, a ratio); ``note`` is one word on it, such as "neutral".
     """
 
     kind: str
@@ -143,15 +146,38 @@ class Evidence:
     completer: str
     tokens: int = 0
     right_continuation: str | None = None
+    annotator: str | None = None
+    time: str | None = None
+    value: float | None = None
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Opinion:
+    """Where one source sees the first error of a solution.
+
+    ``votes`` counts its answers by place: ``"none"`` or the index of a step (as a string).
+    ``kind`` is ``judge`` (a model was asked), ``human``, ``program`` or ``prm``; ``author`` is
+    the model, the annotator or the checker. ``tokens`` is what the answers cost, those that could
+    not be read among them. ``time`` (ISO 8601) is a person's.
+    """
+
+    kind: str
+    votes: dict[str, int]
+    author: str
+    tokens: int = 0
+    time: str | None = None
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepLabel:
     """What is known of the prefix that ends with this step.
 
-    ``success_rate`` = successes / trials: the chance that the completer still reaches the right
-    answer. ``prefix_correct`` = P(this step and all before it are right). Two different
-    quantities. None means not known, and such a step is masked, never guessed.
+    ``success_rate``: the chance that the completer still reaches the right answer, successes /
+    trials or, where a labeler reads all counts together, its expectation. ``prefix_correct`` =
+    P(this step and all before it are right). Two different quantities. None means not known, and
+    such a step is masked, never guessed.
     """
 
     step: int
@@ -169,7 +195,12 @@ class LabelledSolution:
     """A solution with a label for each step.
 
     ``first_error`` maps ``"none"`` and step indices (as strings) to P(first error there);
-    empty when nothing is known.
+    empty when nothing is known. ``completer`` is the model of the rollouts. ``root_successes`` of
+    ``root_trials`` continuations of no step at all reached the right answer, the solution itself
+    not counted. ``opinions`` are what sources say of the whole solution. ``tokens_by_kind`` splits
+    ``tokens`` (rollouts, judge, program). ``propensity`` is the chance with which the solution was
+    chosen to be labelled, ``chosen_by`` the rule. ``decoder`` names the parameters with which the
+    evidence was read, where a labeler learns them.
     """
 
     solution: Solution
@@ -179,6 +210,14 @@ class LabelledSolution:
     labeler: str
     stop_reason: str
     tokens: int = 0
+    completer: str = ""
+    root_successes: int = 0
+    root_trials: int = 0
+    opinions: tuple[Opinion, ...] = ()
+    tokens_by_kind: dict[str, int] = dataclasses.field(default_factory=dict)
+    propensity: float = 1.0
+    chosen_by: str = "all"
+    decoder: str = ""
 
     @property
     def id(self) -> str:

@@ -13,15 +13,14 @@ what lies between stays undecided. Three savings:
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from data_gen.labelers.prefix import Key, PrefixCounts, key_of
-from prm.protocols import Rollouts
+from data_gen.labelers.verdicts import own_verdicts, wait_for
+from prm.protocols import Check, Rollouts
 from prm.records import Evidence, LabelledSolution, Solution, StepLabel, Verdict
 
-Check = Callable[[Solution], Verdict]
 Counts = dict[Key, PrefixCounts]
 
 
@@ -47,20 +46,20 @@ class MathShepherdLabeler:
     name = "math_shepherd"
 
     def label(
-        self, pool: Sequence[Solution], rollouts: Rollouts, *, check: Check
+        self, pool: Sequence[Solution], rollouts: Rollouts, *, check: Check | None = None
     ) -> list[LabelledSolution]:
-        """One labelled solution for each of the pool, in order; ``check`` judges final answers."""
-        verdicts = [check(solution) for solution in pool]
-        counts = asyncio.run(self._collect(pool, verdicts, rollouts))
+        """One labelled solution for each of the pool, in order."""
+        verdicts, counts = wait_for(self._collect(pool, rollouts, check))
         return [
             self._read(solution, verdict, counts)
             for solution, verdict in zip(pool, verdicts, strict=True)
         ]
 
     async def _collect(
-        self, pool: Sequence[Solution], verdicts: list[Verdict], rollouts: Rollouts
-    ) -> Counts:
-        """The counts of all prefixes, level by level: first steps first."""
+        self, pool: Sequence[Solution], rollouts: Rollouts, check: Check | None
+    ) -> tuple[list[Verdict], Counts]:
+        """The verdicts, and the counts of all prefixes, level by level: first steps first."""
+        verdicts = await own_verdicts(pool, rollouts, check)
         counts = self._siblings(pool, verdicts)
         depth = max((len(solution.steps) for solution in pool), default=0)
         for step in range(depth):
@@ -69,7 +68,7 @@ class MathShepherdLabeler:
                 if self._is_open(solution, verdict, step, counts):
                     level.setdefault(key_of(solution, step), (solution, step + 1))
             await self._roll(level, counts, rollouts)
-        return counts
+        return verdicts, counts
 
     def _siblings(self, pool: Sequence[Solution], verdicts: list[Verdict]) -> Counts:
         counts: Counts = {}
