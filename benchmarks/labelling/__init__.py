@@ -1,0 +1,1 @@
+"""Benchmarks of step labels: what a right label costs in rollout tokens."""
