@@ -358,7 +358,8 @@ def test_rollouts_come_back_in_the_order_of_the_requests():
                 for prompt, group in zip(prompts, groups, strict=True)
             ]
 
-    requests = [(solution(RIGHT), kept, n) for kept, n in [(3, 2), (0, 1), (2, 2), (1, 3), (1, 2)]]
+    unfinished = solution(answer=False)
+    requests = [(unfinished, kept, n) for kept, n in [(3, 2), (0, 1), (2, 2), (1, 3), (1, 2)]]
     groups = sample(rollouts_by(Echo("")), *requests)
     assert [len(group) for group in groups] == [2, 1, 2, 3, 2]
     for (_, kept, _), group in zip(requests, groups, strict=True):

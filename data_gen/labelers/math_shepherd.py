@@ -4,11 +4,14 @@ The share of continuations that still reach the right answer is kept as ``succes
 paper's soft estimate). Its hard estimate calls a prefix good when any continuation gets there;
 but a wrong step is now and then made good by a second one, so here a single lucky success does
 not suffice: ``min_successes`` and ``min_rate`` are asked for, none at all makes a bad prefix, and
-what lies between stays undecided. Three savings:
+what lies between stays undecided. `data_gen.labelers.reading` reads the counts in other ways.
+Three savings:
 
 - the sampled solutions are themselves continuations of their prefixes, and are counted;
 - rollouts come in rounds, and a prefix that is good needs no more (early stop);
 - steps behind the first prefix that is not good are not rolled out: they are unknown (None).
+
+``everywhere`` is the paper's uniform form, without savings: the baseline to compare with.
 """
 
 from __future__ import annotations
@@ -17,11 +20,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from data_gen.labelers.prefix import Key, PrefixCounts, key_of
+from data_gen.labelers.tally import Tally, is_judged, root_counts
 from data_gen.labelers.verdicts import own_verdicts, wait_for
 from prm.protocols import Check, Rollouts
-from prm.records import Evidence, LabelledSolution, Solution, StepLabel, Verdict
-
-Counts = dict[Key, PrefixCounts]
+from prm.records import LabelledSolution, Solution, StepLabel, Verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,9 @@ class MathShepherdLabeler:
     """Stop when a prefix is good; without it every prefix gets num_rollouts rollouts."""
     reuse_siblings: bool = True
     """Count the sampled solutions as continuations of their own prefixes."""
+    everywhere: bool = False
+    """num_rollouts rollouts at every inner prefix at once, also behind the first error; siblings
+    that are counted come on top."""
     completer: str = "completer"
     """The model that continues, as it is recorded in the labels."""
 
@@ -49,70 +54,57 @@ class MathShepherdLabeler:
         self, pool: Sequence[Solution], rollouts: Rollouts, *, check: Check | None = None
     ) -> list[LabelledSolution]:
         """One labelled solution for each of the pool, in order."""
-        verdicts, counts = wait_for(self._collect(pool, rollouts, check))
+        verdicts, tally = wait_for(self._collect(pool, rollouts, check))
+        roots = root_counts(pool, verdicts)
         return [
-            self._read(solution, verdict, counts)
-            for solution, verdict in zip(pool, verdicts, strict=True)
+            self._read(solution, verdict, root, tally)
+            for solution, verdict, root in zip(pool, verdicts, roots, strict=True)
         ]
 
     async def _collect(
         self, pool: Sequence[Solution], rollouts: Rollouts, check: Check | None
-    ) -> tuple[list[Verdict], Counts]:
+    ) -> tuple[list[Verdict], Tally]:
         """The verdicts, and the counts of all prefixes, level by level: first steps first."""
         verdicts = await own_verdicts(pool, rollouts, check)
-        counts = self._siblings(pool, verdicts)
+        tally = Tally()
+        if self.reuse_siblings:
+            tally.add_siblings(pool, verdicts)
         depth = max((len(solution.steps) for solution in pool), default=0)
         for step in range(depth):
             level: dict[Key, tuple[Solution, int]] = {}
             for solution, verdict in zip(pool, verdicts, strict=True):
-                if self._is_open(solution, verdict, step, counts):
+                if self._is_open(solution, verdict, step, tally):
                     level.setdefault(key_of(solution, step), (solution, step + 1))
-            await self._roll(level, counts, rollouts)
-        return verdicts, counts
+            await self._roll(level, tally, rollouts)
+        return verdicts, tally
 
-    def _siblings(self, pool: Sequence[Solution], verdicts: list[Verdict]) -> Counts:
-        counts: Counts = {}
-        for solution, verdict in zip(pool, verdicts, strict=True):
-            for step in range(len(solution.steps)):
-                entry = counts.setdefault(key_of(solution, step), PrefixCounts())
-                # The last step of a finished solution is judged by the verdict, not by itself.
-                inner = step < len(solution.steps) - 1
-                if self.reuse_siblings and inner and verdict.label is not None:
-                    entry.add_sibling(solution, step, verdict.label)
-        return counts
-
-    def _is_open(self, solution: Solution, verdict: Verdict, step: int, counts: Counts) -> bool:
-        """Whether rollouts from this step would tell anything."""
-        if step >= len(solution.steps) or self._is_finished(solution, verdict, step):
+    def _is_open(self, solution: Solution, verdict: Verdict, step: int, tally: Tally) -> bool:
+        """Whether rollouts from this step are wanted."""
+        if step >= len(solution.steps) or is_judged(solution, step, verdict):
             return False
-        return all(self._hard(counts[key_of(solution, before)]) for before in range(step))
-
-    def _is_finished(self, solution: Solution, verdict: Verdict, step: int) -> bool:
-        return step == len(solution.steps) - 1 and verdict.label is not None
+        if self.everywhere:
+            return True
+        return all(self._hard(tally.of(key_of(solution, before))) for before in range(step))
 
     async def _roll(
-        self, level: dict[Key, tuple[Solution, int]], counts: Counts, rollouts: Rollouts
+        self, level: dict[Key, tuple[Solution, int]], tally: Tally, rollouts: Rollouts
     ) -> None:
         """Rounds of rollouts for the prefixes of one level."""
-        size, spent = self.first_round, dict.fromkeys(level, 0)
+        size = self.num_rollouts if self.everywhere else self.first_round
         while True:
-            asks = {key: min(size, self._missing(counts[key], spent[key])) for key in level}
-            asks = {key: n for key, n in asks.items() if n > 0}
+            counts = {key: min(size, self._missing(key, tally)) for key in level}
+            asks = {key: (*level[key], n) for key, n in counts.items() if n > 0}
             if not asks:
                 return
-            results = await rollouts.sample_many([(*level[key], n) for key, n in asks.items()])
-            for key, group in zip(asks, results, strict=True):
-                spent[key] += len(group)
-                for rollout in group:
-                    counts[key].add_rollout(rollout)
+            await tally.ask(asks, rollouts)
             size *= 2
 
-    def _missing(self, entry: PrefixCounts, spent: int) -> int:
+    def _missing(self, key: Key, tally: Tally) -> int:
         """Rollouts that the prefix may still get; failed checks are paid for, not repeated."""
-        if self.early_stop and self._is_good(entry):
+        entry, stops_early = tally.of(key), self.early_stop and not self.everywhere
+        if key in tally.ended or (stops_early and self._is_good(entry)):
             return 0
-        given = spent if not self.early_stop else spent + entry.siblings[1]
-        return self.num_rollouts - given
+        return self.num_rollouts - tally.had[key] - (entry.siblings[1] if stops_early else 0)
 
     def _hard(self, entry: PrefixCounts) -> bool | None:
         """Good, bad, or not known."""
@@ -127,19 +119,22 @@ class MathShepherdLabeler:
             and entry.successes >= self.min_rate * entry.trials
         )
 
-    def _read(self, solution: Solution, verdict: Verdict, counts: Counts) -> LabelledSolution:
+    def _read(
+        self, solution: Solution, verdict: Verdict, root: tuple[int, int], tally: Tally
+    ) -> LabelledSolution:
         """The labels of one solution from the counts of its prefixes."""
         labels: list[StepLabel] = []
         reason = "all_steps_good" if solution.steps else "no_steps"
         for step in range(len(solution.steps)):
-            label = self._label(solution, verdict, step, counts)
+            label = self._label(solution, verdict, step, tally)
             if reason == "first_error_found":
                 label = dataclasses.replace(label, hard=None)
-            elif label.hard is None:
-                reason = "undecided"
+            elif label.hard is None and reason == "all_steps_good":
+                reason = "budget" if key_of(solution, step) in tally.ended else "undecided"
             elif label.hard is False and reason == "all_steps_good":
                 reason = "first_error_found"
             labels.append(label)
+        tokens = sum(label.tokens for label in labels)
         return LabelledSolution(
             solution=solution,
             labels=tuple(labels),
@@ -147,25 +142,18 @@ class MathShepherdLabeler:
             verdict=dataclasses.replace(verdict, seconds=0.0),
             labeler=self.name,
             stop_reason=reason,
-            tokens=sum(label.tokens for label in labels),
+            tokens=tokens,
+            completer=self.completer,
+            root_successes=root[0],
+            root_trials=root[1],
+            tokens_by_kind={"rollouts": tokens},
         )
 
-    def _label(self, solution: Solution, verdict: Verdict, step: int, counts: Counts) -> StepLabel:
-        if self._is_finished(solution, verdict, step):
-            right = bool(verdict.label)
-            own = Evidence("verdict", int(right), 1, verdict.backend)
-            return StepLabel(step, int(right), 1, float(right), None, right, (own,))
-        entry = counts[key_of(solution, step)]
-        return StepLabel(
-            step=step,
-            successes=entry.successes,
-            trials=entry.trials,
-            success_rate=entry.successes / entry.trials if entry.trials else None,
-            prefix_correct=None,
-            hard=self._hard(entry),
-            evidence=entry.evidence(self.completer, solution.model),
-            tokens=entry.tokens,
-        )
+    def _label(self, solution: Solution, verdict: Verdict, step: int, tally: Tally) -> StepLabel:
+        label = tally.label(solution, step, verdict, self.completer)
+        if is_judged(solution, step, verdict):
+            return label
+        return dataclasses.replace(label, hard=self._hard(tally.of(key_of(solution, step))))
 
 
 def _first_error(labels: Sequence[StepLabel], reason: str) -> dict[str, float]:

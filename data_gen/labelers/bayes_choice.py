@@ -1,0 +1,51 @@
+"""Where the next rollout tells most of the first error, for each token."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from data_gen.labelers.bayes_model import Array
+from data_gen.labelers.bayes_posterior import Posterior
+
+AHEAD = 8
+"""Rollouts that are looked ahead: the first few of a prefix tell mostly its level, and little yet
+of the error."""
+OVERHEAD = 8
+"""Tokens that a rollout costs beside those it generates."""
+
+
+def gains(post: Posterior) -> Array:
+    """(B, P + 1): nats a rollout tells of the first error, one alone or the mean of `AHEAD`."""
+    belief = post.first_error[:, None, :, None]
+    many = _information(belief, post.outcomes) / AHEAD
+    one = _information(belief, post.outcomes @ _thinned(AHEAD, 1))
+    return np.asarray(np.maximum(one, many))
+
+
+def success_rates(post: Posterior) -> Array:
+    """(B, P + 1): P(the next rollout from the column succeeds)."""
+    ahead = post.outcomes.shape[-1] - 1
+    each = post.outcomes @ (np.arange(ahead + 1) / ahead)
+    return np.asarray((each * post.first_error[:, None]).sum(2))
+
+
+def _information(belief: Array, outcomes: Array) -> Array:
+    """Mutual information of the outcome and the place; shapes (B, 1, U, 1) and (B, P, U, n)."""
+    joint = belief * outcomes
+    mixed = joint.sum(2)
+    inner = (joint * np.log(np.maximum(outcomes, 1e-30))).sum((2, 3))
+    outer = (mixed * np.log(np.maximum(mixed, 1e-30))).sum(2)
+    return np.asarray(inner - outer)
+
+
+@functools.cache
+def _thinned(many: int, few: int) -> Array:
+    """(many + 1, few + 1): P(j of few succeed | s of many do), the few drawn from the many."""
+    table = np.zeros((many + 1, few + 1))
+    for s in range(many + 1):
+        for j in range(max(0, few - many + s), min(few, s) + 1):
+            table[s, j] = math.comb(s, j) * math.comb(many - s, few - j) / math.comb(many, few)
+    return table
