@@ -27,7 +27,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help env quickstart test test-slow test-slurm test-browser test-vm test-vllm \
-  bench-sampling bench-sampling-vllm bench-verifiers chaos chaos-vllm check format results clean
+  bench-sampling bench-sampling-vllm bench-verifiers bench-labelling chaos chaos-vllm check format results clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | \
@@ -113,6 +113,15 @@ chaos-vllm: $(READY) $(VLLM_READY)  ## the same kills on a real vLLM server
 bench-verifiers: $(READY)  ## checks/s of mathematics and programs (QUICK=1: short; DATA=DIR: real answers)
 	$(BIN)/python -m benchmarks.bench_verifiers_math $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA))
 	$(BIN)/python -m benchmarks.bench_verifiers_code $(if $(QUICK),--quick)
+
+# Each part says what is short; the others run all the same.
+bench-labelling: $(READY)  ## tokens of a right step label (QUICK=1: short; WORLD=module:function, SEED=N, DATA=DIR)
+	@short=0; \
+	$(BIN)/python -m benchmarks.labelling.synthetic $(if $(QUICK),--quick) \
+	  $(if $(WORLD),--world $(WORLD)) $(if $(SEED),--seed $(SEED)) || short=1; \
+	$(BIN)/python -m benchmarks.labelling.throughput $(if $(QUICK),--quick) || short=1; \
+	$(if $(DATA),$(BIN)/python -m benchmarks.labelling.people --data $(DATA) $(if $(QUICK),--quick) || short=1;) \
+	exit $$short
 
 check: $(READY)  ## lint, formatting, types, import direction
 	$(BIN)/ruff check

@@ -1,82 +1,38 @@
-"""Label every step of sampled solutions, by rollouts from its prefixes.
+r"""Label every step of sampled solutions: by rollouts from its prefixes, a judge, or exact checks.
 
     python -m data_gen.label --config configs/quickstart/label.yaml
     python -m data_gen.label --config F --shard 3/8
+    python -m data_gen.label --config F --method omega --output runs/x/omega \
+        --rollouts runs/x/labels-rollouts                what was paid for is used again
+    python -m data_gen.label --config F --budget.tokens 5000000
 
-Counts (successes, trials) are kept, so that labels can be read anew without new rollouts. A step
-that could not be decided has no hard label: a failure is never a label.
+Rollouts are kept, one by one with servers, in chunks of a thousand with a model in this process:
+killed in any way, the job goes on to the same labels and pays for nothing twice. Counts and
+opinions are kept in the labels, so that these can be read anew (data_gen.relabel). A step that
+could not be decided has no hard label: a failure is never a label.
+
+At the end of its budget the job ends with what is known by then: stop_reason "budget", batches that
+were not begun counted as skipped. The same command with a larger budget goes on.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from collections import Counter, defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections import defaultdict
 
-from data_gen.arithmetic import is_held_out
 from data_gen.console import batches, finish, progress, say
-from data_gen.labelers import MathShepherdLabeler
-from data_gen.labelers.equations import with_equations
-from data_gen.labelers.programs import require_sandbox, with_programs
-from data_gen.labelers.rollouts import GeneratorRollouts
-from data_gen.models import ModelConfig, open_generator, seed_of
-from data_gen.prompting import load_strategy
-from data_gen.sampling_notes import lost_in_words, note_lost
-from prm.config import fingerprint, operational, parse, resolved, run
+from data_gen.label_config import LabelConfig
+from data_gen.label_job import LabelJob
+from data_gen.label_models import open_models, reopen_where_budget_grew
+from data_gen.label_summary import summarise, summary_lines
+from data_gen.labelers.programs import require_sandbox
+from data_gen.sampling_notes import lost_in_words
+from prm.config import fingerprint, parse, resolved, run
 from prm.errors import RecordError
-from prm.evaluation.step_truth import operand_pairs
-from prm.ledger import Ledger
-from prm.protocols import ChatGenerator, SamplingParams
-from prm.records import Problem, Solution
+from prm.records import LabelledSolution, Problem, Solution
 from prm.store import Shard, StoreWriter, content_hash, read_records, unique
 from prm.verifiers import Verifiers
 
 COMMAND = "python -m data_gen.label"
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelConfig:
-    """Settings of `data_gen.label`."""
-
-    problems: str = operational("runs/quickstart/problems")
-    """Store of problems."""
-    solutions: str = operational("runs/quickstart/solutions")
-    """Store of solutions to label."""
-    output: str = operational("runs/quickstart/labels")
-    """Folder of the store."""
-    splits: list[str] = dataclasses.field(default_factory=lambda: ["train"])
-    """Label the solutions of these splits; the others are skipped and counted."""
-    exhaustive_splits: list[str] = dataclasses.field(default_factory=list)
-    """Splits without early stop: unbiased success rates, for measuring calibration."""
-    completer: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    """The model that continues the prefixes."""
-    strategy: str = "few_shot_arithmetic"
-    """Prompt of the rollouts: a name in data_gen/prompts, or the path of a .yaml file."""
-    sampling: SamplingParams = dataclasses.field(
-        default_factory=lambda: SamplingParams(max_tokens=56)
-    )
-    """Temperature, token limit and stop strings of the rollouts (n comes from the labeler)."""
-    labeler: MathShepherdLabeler = dataclasses.field(default_factory=MathShepherdLabeler)
-    """Rollouts a prefix, early stop, reuse of sibling solutions."""
-    answer_pattern: str = r"^Answer: (.+)$"
-    """Regular expression; its first group in the last step is the final answer. "boxed": the last
-    \\boxed{}. "whole": all steps (programs)."""
-    verifiers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    """Settings of verifiers, by name: {math: {timeout_s: 3.0}}."""
-    equations: bool = False
-    """Add to each step's evidence which of its equations hold; hard labels stay as they are."""
-    step_programs: bool = False
-    """A program that the completer writes checks each step; one more piece of evidence."""
-    hold_out_pairs: bool = True
-    """Skip training solutions that write a held-out operand pair (arithmetic problems only)."""
-    problems_per_batch: int = 24
-    """A batch is made, seeded and written whole."""
-    seed: int = 0
-    """The same seed gives the same rollouts, without servers for the same number of shards."""
-    shard: str = operational("0/1")
-    """Which part of the problems: i/n."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -85,6 +41,8 @@ def main(argv: list[str] | None = None) -> None:
     shard = Shard.parse(config.shard)
     problems = {p.id: p for p in unique(read_records(config.problems, Problem), config.problems)}
     solutions = unique(read_records(config.solutions, Solution), config.solutions)
+    if reopen_where_budget_grew(config, shard):
+        say("label: the budget has grown; the labels are made anew from the rollouts that are kept")
     writer = StoreWriter(
         config.output,
         job="label",
@@ -100,10 +58,12 @@ def main(argv: list[str] | None = None) -> None:
         groups = _group(solutions, problems, shard, config.solutions)
         plan = batches(groups, config.problems_per_batch)
         todo = [(i, batch) for i, batch in enumerate(plan) if not writer.has(f"batch-{i}")]
-        if todo:
+        if not writer.is_done:
             say(f"label: {len(todo)} of {len(plan)} batches to do")
-            _label(config, todo, problems, writer, verifiers)
+            _label(config, groups, todo, problems, writer, verifiers)
     finish("label", writer)
+    for line in summary_lines(writer.notes):
+        say(f"  {line}")
     if lost := lost_in_words(writer.notes):
         say(f"  {lost}")
 
@@ -126,103 +86,27 @@ def _group(
 
 def _label(
     config: LabelConfig,
+    groups: list[list[Solution]],
     todo: list[tuple[int, list[list[Solution]]]],
     problems: dict[str, Problem],
     writer: StoreWriter,
     verifiers: Verifiers,
 ) -> None:
     """Label and write the batches."""
-    if config.step_programs:
+    if config.step_programs or (config.method == "program" and config.program.programs):
         # Before any rollout is paid for.
         require_sandbox()
-    with open_generator(config.completer, config.output, writer.shard) as generator:
-        for index, groups in progress(todo, "label"):
-            pool = [solution for group in groups for solution in group]
-            rollouts = _rollouts(config, generator, problems, index, verifiers)
-            _label_batch(config, index, pool, rollouts, writer)
+    with open_models(config, writer.shard) as opened:
+        job = LabelJob(config, problems, verifiers, writer, opened)
+        job.choose([solution for group in groups for solution in group])
+        for index, batch in progress(todo, "label"):
+            job.label(index, [solution for group in batch for solution in group])
+        _note_summary(job, writer)
 
 
-def _label_batch(
-    config: LabelConfig,
-    index: int,
-    pool: list[Solution],
-    rollouts: GeneratorRollouts,
-    writer: StoreWriter,
-) -> None:
-    begun = time.monotonic()
-    problems = rollouts.problems
-    wanted, skipped = _select(config, pool, problems)
-    verdicts = rollouts.verifiers.check_many(
-        (problems[s.problem_id], s.final_answer) for s in wanted
-    )
-    by_id = {s.id: verdict for s, verdict in zip(wanted, verdicts, strict=True)}
-    labelled = [
-        one
-        for labeler, part in _by_labeler(config, wanted, problems, rollouts.generator.name)
-        for one in labeler.label(part, rollouts, check=lambda solution: by_id[solution.id])
-    ]
-    if config.equations:
-        labelled = [with_equations(one) for one in labelled]
-    if config.step_programs:
-        seed = seed_of(rollouts.seed, "step programs")
-        labelled, spent = with_programs(labelled, problems, rollouts.generator, seed=seed)
-        rollouts.ledger += spent
-    # A model in this process loses nothing.
-    note_lost(writer.notes, getattr(rollouts.generator, "lost", Ledger()))
-    cost = dataclasses.replace(rollouts.ledger, seconds=time.monotonic() - begun)
-    writer.append(f"batch-{index}", labelled, num_in=len(pool), skipped=skipped, ledger=cost)
-
-
-def _select(
-    config: LabelConfig, pool: list[Solution], problems: Mapping[str, Problem]
-) -> tuple[list[Solution], Counter[str]]:
-    """The solutions to label, and why the others are not."""
-    wanted, skipped = [], Counter[str]()
-    for solution in pool:
-        problem = problems[solution.problem_id]
-        if problem.split not in config.splits:
-            skipped["other_split"] += 1
-        elif problem.split == "train" and config.hold_out_pairs and _uses_held_out(solution):
-            skipped["held_out_pair"] += 1
-        else:
-            wanted.append(solution)
-    return wanted, skipped
-
-
-def _uses_held_out(solution: Solution) -> bool:
-    return any(is_held_out(pair) for pair in operand_pairs(solution.steps))
-
-
-def _by_labeler(
-    config: LabelConfig, pool: list[Solution], problems: Mapping[str, Problem], completer: str
-) -> list[tuple[MathShepherdLabeler, list[Solution]]]:
-    """The solutions by how thoroughly they are labelled."""
-    labeler = dataclasses.replace(config.labeler, completer=completer)
-    full = dataclasses.replace(labeler, early_stop=False)
-    split = {solution.id: problems[solution.problem_id].split for solution in pool}
-    return [
-        (labeler, [s for s in pool if split[s.id] not in config.exhaustive_splits]),
-        (full, [s for s in pool if split[s.id] in config.exhaustive_splits]),
-    ]
-
-
-def _rollouts(
-    config: LabelConfig,
-    generator: ChatGenerator,
-    problems: dict[str, Problem],
-    index: int,
-    verifiers: Verifiers,
-) -> GeneratorRollouts:
-    keeps_answers = config.completer.servers is not None
-    return GeneratorRollouts(
-        generator,
-        problems,
-        strategy=load_strategy(config.strategy),
-        params=config.sampling,
-        answer_pattern=config.answer_pattern,
-        seed=config.seed if keeps_answers else seed_of(config.seed, "label", config.shard, index),
-        verifiers=verifiers,
-    )
+def _note_summary(job: LabelJob, writer: StoreWriter) -> None:
+    rows = read_records(writer.data_file, LabelledSolution) if writer.num_rows else ()
+    writer.notes["summary"] = summarise(rows, job.spent(), job.num_reused)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data_gen.arithmetic import make_problems
+from data_gen.code_problems import SOURCE as OWN_CODE
+from data_gen.code_problems import make_own_problems
 from data_gen.console import finish, say
 from data_gen.public_sets import SETS, part_names, read_part, statement_hash
 from data_gen.puzzles import PUZZLES, check_settings, make
@@ -40,8 +42,9 @@ class ProblemsConfig:
     """Folder of the store."""
     sources: list[str] = dataclasses.field(default_factory=lambda: [_ARITHMETIC])
     """Where the problems come from: arithmetic (made here), the puzzles parentheses, game24,
-    countdown, polynomial_roots, linear_system and arithmetic_chain (made here too), gsm8k and math
-    (public sets, from the hub or its cache), or a .jsonl file of problems as this job writes."""
+    countdown, polynomial_roots, linear_system and arithmetic_chain (made here too), own_code
+    (programs to write, with hidden tests), gsm8k and math (public sets, from the hub or its cache),
+    or a .jsonl file of problems as this job writes."""
     locations: dict[str, str] = dataclasses.field(default_factory=dict)
     """Read instead of the hub, by gsm8k/train, gsm8k/test, math/train, math/test: a .jsonl,
     .jsonl.gz or .parquet file, or a folder like the hub's."""
@@ -73,7 +76,7 @@ class ProblemsConfig:
         Raises:
             ConfigError: an unknown source, part or puzzle setting, or a share that is none.
         """
-        known = (_ARITHMETIC, *PUZZLES, *SETS)
+        known = (_ARITHMETIC, *PUZZLES, OWN_CODE, *SETS)
         if unknown := [one for one in self.sources if one not in known and not _is_file(one)]:
             raise ConfigError(f"sources: {unknown} are none of {known}, nor .jsonl files")
         if len(set(self.sources)) < len(self.sources) or not self.sources:
@@ -173,6 +176,8 @@ def _read(source: str, config: ProblemsConfig) -> Iterator[Problem | str]:
         )
     elif source in PUZZLES:
         yield from make(source, config.puzzles.get(source, {}))
+    elif source == OWN_CODE:
+        yield from make_own_problems()
     elif _is_file(source):
         yield from read_records(source, Problem)
     else:

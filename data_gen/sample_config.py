@@ -38,7 +38,7 @@ class SampleConfig:
     """Samples a problem, temperature, token limit, stop strings."""
     steps_from: StepsFrom = "text"
     """text: each line is a step. thinking, answer: that part of a text with <think> tags, cut at
-    paragraphs and turns of thought."""
+    paragraphs and turns of thought. program: the answer, cut at plan lines and blocks of code."""
     opens_thinking: bool = False
     """The model's chat template opens the thinking (QwQ, DeepSeek-R1): a text without </think> that
     reached its limit was cut off in its thoughts and has no answer. One that came to its end is an

@@ -86,7 +86,7 @@ class Reader:
         is_cut_off = thinking is not None and thinking[1] == len(part)
         steps, trace = split_trace(part, self.steps_from, is_open=is_open)
         said = steps
-        if self.steps_from != "text":
+        if self.steps_from == "thinking":
             said = split_trace(part, "answer", is_open=is_open)[0] or steps
         answer = None if is_cut_off else extract_answer(said, self.answer_pattern)
         if self.steps_from == "text" and not begin:

@@ -62,7 +62,7 @@ def test_programs_are_sampled_and_labelled_by_running_them(stub, tmp_path):
         "completer": {"model": "stub", "servers": SERVERS | {"endpoints": [stub.url]}},
         "strategy": "zero_shot_arithmetic",
         "sampling": {"max_tokens": 200, "stop": []},
-        "labeler": {"num_rollouts": 2, "early_stop": False, "reuse_siblings": False},
+        "math_shepherd": {"num_rollouts": 2, "early_stop": False, "reuse_siblings": False},
         "answer_pattern": "whole",
         "verifiers": {"code": {"limits": {"wall_s": 20.0}}},
         "hold_out_pairs": False,

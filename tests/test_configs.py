@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from data_gen.critiques import CritiquesConfig
+from data_gen.importers import ImportersConfig
 from data_gen.label import LabelConfig
 from data_gen.pipeline import plan
 from data_gen.prefetch import PrefetchConfig
@@ -33,7 +34,7 @@ CLASSES = {
 }
 PIPELINES = ["quickstart", "results", "qwq"]
 # On a cluster each job is started by itself, without the pipeline's arguments.
-ALONE_CLASSES = CLASSES | {"prefetch": PrefetchConfig}
+ALONE_CLASSES = CLASSES | {"prefetch": PrefetchConfig, "importers": ImportersConfig}
 ALONE = sorted(set(CONFIGS.glob("qwq/*.yaml")) - set(CONFIGS.glob("qwq/pipeline.yaml")))
 
 
@@ -68,7 +69,7 @@ def test_every_job_of_a_pipeline_loads_its_settings(folder):
 @pytest.mark.parametrize("folder", PIPELINES)
 def test_every_file_of_a_pipeline_is_read_by_a_job(folder):
     used = {job.config for job in jobs(folder)}
-    used |= {"pipeline.yaml", "smoke.yaml", "prefetch.yaml"}
+    used |= {"pipeline.yaml", "smoke.yaml", "prefetch.yaml", "importers.yaml"}
     found = {path.name for path in (CONFIGS / folder).glob("*.yaml")}
     assert found - used == set()
     assert {job.config for job in jobs(folder)} <= found
@@ -125,7 +126,7 @@ def test_one_sample_is_drawn_for_each_number_that_the_short_form_measures():
     smaller = read("quickstart", "smoke.yaml")
     loaded = {job.name: settings(job, "quickstart", smaller) for job in jobs("quickstart")}
     assert max(loaded["test"].ns) <= loaded["sample"].sampling.n
-    assert loaded["test"].min_trials <= loaded["label"].labeler.num_rollouts
+    assert loaded["test"].min_trials <= loaded["label"].math_shepherd.num_rollouts
 
 
 @pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)

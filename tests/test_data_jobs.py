@@ -114,7 +114,7 @@ def by_hand(made):
     return store(made.parent / "by-hand", solutions)
 
 
-SMALL = ("--labeler.num_rollouts", "4", "--splits", '["train", "selection"]')
+SMALL = ("--math_shepherd.num_rollouts", "4", "--splits", '["train", "selection"]')
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_a_text_without_any_step_is_skipped_and_counted(made, tiny_folder, tmp_p
 
 
 def test_solutions_of_the_model_get_labels(made, sampled, tiny_folder, tmp_path):
-    more = ("--solutions", str(sampled), "--labeler.num_rollouts", "2")
+    more = ("--solutions", str(sampled), "--math_shepherd.num_rollouts", "2")
     label.main(words("label", made, tmp_path, tiny_folder, *more))
     solutions = {one.id: one for one in rows(sampled, Solution)}
     split = {p.id: p.split for p in rows(made, Problem)}

@@ -64,7 +64,7 @@ def words(given, output, url, **settings):
         "completer": {"model": "stub", "servers": servers | settings.pop("servers", {})},
         "strategy": "zero_shot_arithmetic",
         "sampling": {"max_tokens": 200},
-        "labeler": {"num_rollouts": 7, "early_stop": False},
+        "math_shepherd": {"num_rollouts": 7, "early_stop": False},
         "hold_out_pairs": False,
         "problems_per_batch": 3,
     }

@@ -92,7 +92,7 @@ def settings_of(folder, model):
             "splits": ["train", "selection"], "exhaustive_splits": ["selection"],
             "completer": generator, "strategy": str(prompt), "problems_per_batch": 5,
             "sampling": {"temperature": 0.9, "max_tokens": 56, "stop": ["\n\n"]},
-            "labeler": {"num_rollouts": 6},
+            "math_shepherd": {"num_rollouts": 6},
         },
         "critiques": {"split": "train", "max_position_share": 1.0, "batch_size": 1},
         "train_prm": {**training, "max_steps": 24, "head_learning_rate": 0.02},

@@ -29,7 +29,10 @@ PINNED = {
     "few_shot_arithmetic/1": "8c6b860d13931801",
     "few_shot_cot/1": "5b9c23a33b741130",
     "find_and_fix/1": "cdf53b9c5b86d881",
+    "few_shot_program/1": "6e76a31a7cde35e8",
+    "first_error/1": "8c7dae240c362136",
     "plan_first/1": "01d46db18ab9cfb5",
+    "program_with_plan/1": "751a0907b32e3eb6",
     "trial_and_error/1": "5ab087c6a82a902f",
     "work_backwards/1": "9488b1f5cf3a6235",
     "zero_shot/1": "c64a17a9be203c3b",
@@ -76,17 +79,19 @@ def problem_of(number):
 
 
 SHIPPED = {one.name: one for one in list_strategies()}
+TEXTS = {"few_shot_arithmetic", "few_shot_program"}
 
 
 def test_these_strategies_are_shipped():
     assert set(SHIPPED) == {
         *("zero_shot", "few_shot_cot", "trial_and_error", "deepen_and_test", "depth_first"),
         *("work_backwards", "plan_first", "estimate_and_check", "decompose", "find_and_fix"),
-        *("few_shot_arithmetic", "zero_shot_arithmetic", "check_program"),
+        *("few_shot_arithmetic", "zero_shot_arithmetic", "check_program", "first_error"),
+        *("few_shot_program", "program_with_plan"),
     }
     assert [name for name, one in SHIPPED.items() if one.refines] == ["find_and_fix"]
-    assert [name for name, one in SHIPPED.items() if one.checks] == ["check_program"]
-    assert [name for name, one in SHIPPED.items() if one.kind == "text"] == ["few_shot_arithmetic"]
+    assert [name for name, one in SHIPPED.items() if one.checks] == ["check_program", "first_error"]
+    assert {name for name, one in SHIPPED.items() if one.kind == "text"} == TEXTS
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -131,13 +136,18 @@ def test_a_shipped_prompt_is_found_by_its_name_and_shows_the_problem_once(name):
     assert not re.search(r"\{(problem|exemplars|solution)\}", content_of(render(strategy)))
 
 
-@pytest.mark.parametrize("name", sorted(set(SHIPPED) - {"few_shot_arithmetic"}))
+@pytest.mark.parametrize("name", sorted(set(SHIPPED) - TEXTS))
 def test_a_shipped_chat_is_a_short_user_turn_that_says_the_form_of_the_answer(name):
     chat = SHIPPED[name].render(PROBE, solution=SOLUTION if SHIPPED[name].takes_solution else "")
     assert [one.role for one in chat.messages] == ["user"]
     content = chat.messages[0].content
     assert content == content.strip()
-    forms = {"zero_shot_arithmetic": r"^Answer: ", "check_program": r"function check\(\)"}
+    forms = {
+        "zero_shot_arithmetic": r"^Answer: ",
+        "check_program": r"function check\(\)",
+        "first_error": r"first wrong step in \\boxed\{\}, .* with \\boxed\{-1\} when",
+        "program_with_plan": r"^Answer with one block of Python and nothing else\.",
+    }
     form = forms.get(name, r"final answer in \\boxed\{\}\.")
     assert re.search(form, content, re.MULTILINE)
     assert len(re.sub(r"(?s)Example 1\n.*Problem:", "", content)) < 900

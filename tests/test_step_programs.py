@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from data_gen import label
+from data_gen import label, label_models
 from data_gen.labelers import programs
 from data_gen.prompting import load_strategy
 from data_gen.step_programs import program_checks, program_evidence, program_prompt
@@ -195,7 +195,7 @@ def labelled_by(completer, folder, solutions, **settings):
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     with pytest.MonkeyPatch.context() as patch:
         # The job's own way to a generator would load a model.
-        patch.setattr(label, "open_generator", lambda *_: contextlib.nullcontext(completer))
+        patch.setattr(label_models, "open_generator", lambda *_: contextlib.nullcontext(completer))
         label.main(
             [
                 *words,

@@ -1,7 +1,7 @@
 """Step labels at the fewest tokens: one posterior a solution over its first error.
 
 All counts of a solution are read together (`bayes_model`), the next rollout goes where it tells
-most of the first error for its tokens, and none is bought that tells less than its ``price``. The
+most of the first error for its tokens, and none is bought that is not worth its ``price``. The
 parameters of the chain are learned over the pool while it is labelled; siblings' verdicts, judges
 and old PRMs are evidence too. Thousands of solutions are in flight: each round asks for one rollout
 of each that is still open.
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_gen.labelers.bayes_choice import AHEAD, OVERHEAD, gains
+from data_gen.labelers.bayes_choice import AHEAD, OVERHEAD, values
 from data_gen.labelers.bayes_labels import to_labels, without_steps
 from data_gen.labelers.bayes_learning import learn
 from data_gen.labelers.bayes_model import Array, Hyper
@@ -39,9 +39,10 @@ _MAX_SEARCHED_ON = 400
 class BayesLabeler:
     """A posterior over the first error; rollouts while they tell enough for their tokens."""
 
-    price: float = 6e-5
-    """Nats of the first error that a rollout token must be expected to tell, or it is not bought:
-    higher = fewer tokens, lower = surer labels. A property of your budget, not of the data."""
+    price: float = 2e-5
+    """Of a rollout token, in right labels: 2e-5 = pay up to 50,000 tokens for one more solution
+    with the right first error. Higher = fewer tokens, lower = surer labels. It is a matter of your
+    budget, not of the data."""
     max_rollouts: int = 300
     """Of one solution."""
     sure: float = 0.7
@@ -207,7 +208,7 @@ class _Run:
             first = self._pool.longest + 1 - post.first_error.shape[1]
             slots = self._pool.slots[part, first:]
             ended = self._pool.ended[slots] & (slots >= 0)
-            value = np.where((slots >= 0) & ~ended, gains(post) / cost[first:], -1.0)
+            value = np.where((slots >= 0) & ~ended, values(post) / cost[first:], -1.0)
             best = value.argmax(1)
             for b, column, worth, gone in zip(part, best, value.max(1), ended.any(1), strict=True):
                 if worth >= price:

@@ -25,6 +25,18 @@ def gains(post: Posterior) -> Array:
     return np.asarray(np.maximum(one, many))
 
 
+def values(post: Posterior) -> Array:
+    """(B, P + 1): by how much a rollout is expected to raise the chance that the label is right.
+
+    The information, times the chance of an error for each nat that is still open: a nat is worth
+    most where two places are left and one of them is right, and little where a long tail is.
+    """
+    belief = post.first_error
+    doubt = -(belief * np.log(np.maximum(belief, 1e-30))).sum(1)
+    rate = (1.0 - belief.max(1)) / np.maximum(doubt, 1e-12)
+    return np.asarray(gains(post) * rate[:, None])
+
+
 def success_rates(post: Posterior) -> Array:
     """(B, P + 1): P(the next rollout from the column succeeds)."""
     ahead = post.outcomes.shape[-1] - 1

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
+from data_gen.labelers.budgeted import BudgetedGenerator, tokens_of
 from data_gen.models import seed_of
 from data_gen.prompting import Strategy
 from prm.ledger import Ledger, Metered
@@ -16,9 +17,16 @@ from prm.verifiers import Verifiers, extract_answer
 from prm.verifiers.extract import WHOLE
 from prm.verifiers.registry import DEFAULT
 
+Asked = tuple[Solution, int, int]
+"""A solution, how many of its steps are kept, how many rollouts are wanted."""
+
 
 class GeneratorRollouts:
-    """Satisfies `Rollouts`; all requests of a call go to the generator together."""
+    """Satisfies `Rollouts`; all requests of a call go to the generator together.
+
+    A prefix gets fewer rollouts than asked for only where the generator is a `BudgetedGenerator`
+    whose budget has ended.
+    """
 
     def __init__(
         self,
@@ -45,27 +53,75 @@ class GeneratorRollouts:
         self.seed = seed
         self.verifiers = verifiers
         self.ledger = Ledger()
+        self.num_calls = 0
+        """Calls of the generator so far; who goes on with an earlier start sets it."""
         self._keeps_answers = getattr(generator, "keeps_answers", False)
-        self._calls = 0
         self._had: Counter[tuple[str, Prompt]] = Counter()
 
-    async def sample_many(
-        self, requests: Sequence[tuple[Solution, int, int]]
-    ) -> list[list[Rollout]]:
-        """For each (solution, number of steps kept, n): n rollouts."""
-        prompts = [self._prompt(solution, kept) for solution, kept, _ in requests]
+    async def sample_many(self, requests: Sequence[Asked]) -> list[list[Rollout]]:
+        """For each (solution, number of steps kept, n): n rollouts.
+
+        With all steps of a solution kept whose answer is right or wrong, each is that verdict.
+        """
+        results = self._own_ends(requests)
+        rest = [index for index in range(len(requests)) if index not in results]
+        prompts = {index: self._prompt(*requests[index][:2]) for index in rest}
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for index, (solution, _, count) in enumerate(requests):
+        for index in rest:
+            solution, _, count = requests[index]
             groups[count, self._had_before(solution, prompts[index], count)].append(index)
-        results: list[list[Rollout]] = [[] for _ in requests]
         for (count, had), indices in sorted(groups.items()):
-            # Prompts of like length side by side: less padding in the generator's batches.
-            indices.sort(key=lambda i: (requests[i][1], _length(prompts[i]), i))
+            self._sort(indices, requests, prompts)
             texts = self._generate([prompts[i] for i in indices], count, had)
             checked = self._check([requests[i][:2] for i in indices], texts)
-            for index, group in zip(indices, checked, strict=True):
-                results[index] = group
-        return results
+            results |= dict(zip(indices, checked, strict=True))
+        return [results[index] for index in range(len(requests))]
+
+    def chunks(self, requests: Sequence[Asked], max_rows: int) -> list[list[int]]:
+        """The places of requests that `sample_many` may be given apart with the same result.
+
+        One call of the generator each, for at most ``max_rows`` texts (but one request at least);
+        servers, which keep each answer by themselves, get all requests at once.
+        """
+        if self._keeps_answers:
+            return [list(range(len(requests)))] if requests else []
+        prompts = {i: self._prompt(*request[:2]) for i, request in enumerate(requests)}
+        groups: dict[int, list[int]] = defaultdict(list)
+        for index, (_, _, count) in enumerate(requests):
+            groups[count].append(index)
+        found = []
+        for count, indices in sorted(groups.items()):
+            self._sort(indices, requests, prompts)
+            size = max(1, max_rows // max(1, count))
+            found += [indices[begin : begin + size] for begin in range(0, len(indices), size)]
+        return found
+
+    def pass_over(self, solution: Solution, kept: int, count: int) -> None:
+        """Count rollouts of a prefix that were had elsewhere: the next ones are others."""
+        self._had_before(solution, self._prompt(solution, kept), count)
+
+    def _own_ends(self, requests: Sequence[Asked]) -> dict[int, list[Rollout]]:
+        """What needs no continuation: solutions that are whole and whose answer was checked."""
+        ends = [
+            index
+            for index, (solution, kept, _) in enumerate(requests)
+            if kept == len(solution.steps) and solution.final_answer is not None
+        ]
+        verdicts = self.verifiers.check_many(
+            (self.problems[solution.problem_id], solution.final_answer)
+            for solution, _, _ in (requests[index] for index in ends)
+        )
+        return {
+            index: [Rollout(verdict.label, 0, "")] * requests[index][2]
+            for index, verdict in zip(ends, verdicts, strict=True)
+            if verdict.label is not None
+        }
+
+    def _sort(
+        self, indices: list[int], requests: Sequence[Asked], prompts: Mapping[int, Prompt]
+    ) -> None:
+        """Prompts of like length side by side: less padding in the generator's batches."""
+        indices.sort(key=lambda i: (requests[i][1], _length(prompts[i]), i))
 
     def _had_before(self, solution: Solution, prompt: Prompt, count: int) -> int:
         """Rollouts of the problem's prompt before these; 0 where that decides nothing."""
@@ -82,11 +138,19 @@ class GeneratorRollouts:
     def _generate(self, prompts: list[Prompt], count: int, had: int) -> list[list[Generation]]:
         """The texts; with kept answers, problems of the same words share them."""
         params = dataclasses.replace(self.params, n=count)
-        seed = seed_of(self.seed, "rollouts", had if self._keeps_answers else self._calls)
-        self._calls += 1
         asked = list(dict.fromkeys(prompts)) if self._keeps_answers else prompts
-        texts, cost = generate_metered(self.generator, asked, params, seed)
-        self.ledger += cost
+        texts: list[list[Generation]] = [[] for _ in asked]
+        rest = list(range(len(asked)))
+        while rest:
+            seed = seed_of(self.seed, "rollouts", had if self._keeps_answers else self.num_calls)
+            found, cost = _generate_some(self.generator, [asked[i] for i in rest], params, seed)
+            self.num_calls += 1
+            self.ledger += cost
+            if not any(found):
+                break
+            for i, group in zip(rest, found, strict=True):
+                texts[i] = group
+            rest = [i for i in rest if not texts[i]]
         if len(asked) == len(prompts):
             return texts
         by_prompt = dict(zip(asked, texts, strict=True))
@@ -103,9 +167,13 @@ class GeneratorRollouts:
         ]
         verdicts = iter(self.verifiers.check_many(items))
         return [
-            [Rollout(next(verdicts).label, text.generated_tokens, text.text) for text in group]
-            for group in texts
+            [_rollout(text, None if self._is_cut_off(text) else label) for text, label in row]
+            for row in ([(text, next(verdicts).label) for text in group] for group in texts)
         ]
+
+    def _is_cut_off(self, text: Generation) -> bool:
+        """Whether the text is a program that ends in its middle: that it fails says nothing."""
+        return self.answer_pattern == WHOLE and text.finish_reason == "length"
 
     def _answer(self, kept: Sequence[str], text: str) -> str | None:
         """The answer of a continuation; a whole solution begins with the steps kept."""
@@ -117,10 +185,31 @@ def generate_metered(
     generator: ChatGenerator, prompts: Sequence[Prompt], params: SamplingParams, seed: int
 ) -> tuple[list[list[Generation]], Ledger]:
     """The texts, and what they cost."""
-    meter = generator if isinstance(generator, Metered) else None
-    before = meter.ledger if meter else Ledger()
+    before = generator.ledger if isinstance(generator, Metered) else Ledger()
     texts = generator.generate(prompts, params, seed=seed)
-    return texts, meter.ledger - before if meter else _tokens(texts)
+    return texts, _cost(generator, before, texts)
+
+
+def _generate_some(
+    generator: ChatGenerator, prompts: Sequence[Prompt], params: SamplingParams, seed: int
+) -> tuple[list[list[Generation]], Ledger]:
+    """The same; a prompt that a budget leaves no room for has no text."""
+    if not isinstance(generator, BudgetedGenerator):
+        return generate_metered(generator, prompts, params, seed)
+    before = generator.ledger
+    return generator.generate_some(prompts, params, seed=seed), generator.ledger - before
+
+
+def _cost(
+    generator: ChatGenerator, before: Ledger, texts: Sequence[Sequence[Generation]]
+) -> Ledger:
+    return generator.ledger - before if isinstance(generator, Metered) else tokens_of(texts)
+
+
+def _rollout(text: Generation, label: bool | None) -> Rollout:
+    # What a server could not give is no wrong answer.
+    correct = None if text.finish_reason == "error" else label
+    return Rollout(correct, text.generated_tokens, text.text, text.finish_reason)
 
 
 def _length(prompt: Prompt) -> int:
@@ -128,11 +217,3 @@ def _length(prompt: Prompt) -> int:
     if isinstance(prompt, Chat):
         return sum(len(one.content) for one in prompt.messages) + len(prompt.prefix)
     return len(prompt)
-
-
-def _tokens(texts: list[list[Generation]]) -> Ledger:
-    """Of a model in this process, which reads a prompt once for all its texts."""
-    return Ledger(
-        sum(group[0].prompt_tokens for group in texts),
-        sum(text.generated_tokens for group in texts for text in group),
-    )

@@ -15,15 +15,18 @@ from prm.traces.blocks import no_cut_mask
 from prm.traces.corrections import is_correction
 from prm.traces.cuts import find_cuts
 from prm.traces.pieces import StepLimits, find_pieces
+from prm.traces.programs import split_program
 from prm.traces.thinking import find_answer, find_thinking
 
-StepsFrom = Literal["text", "thinking", "answer"]
+StepsFrom = Literal["text", "thinking", "answer", "program"]
 """Which part of the text is made into steps.
 
 "text": all of it, a step a line (`prm.steps.split_steps`); such steps need no trace.
 "thinking": what lies between the tags; a text without tags is taken as all thinking.
 "answer": what follows the thinking; a text without tags is taken as all answer, unless the prompt
 ended inside the thinking (``is_open``): then it was cut off before the answer, and has no steps.
+"program": the same part, cut at plan lines and blocks of code (`prm.traces.programs`); such steps
+are runs of lines, as those of "text".
 """
 
 _DEFAULT = StepLimits()
@@ -50,9 +53,12 @@ def segment(
     ``limits`` hold for "thinking" and "answer"; ``is_open`` is `find_thinking`'s.
     """
     if steps_from == "text":
-        return _plain_lines(text)
+        return _lines_of(split_steps(text), text, 0)
     begin, end = _region(text, steps_from, is_open)
     part = text[begin:end]
+    if steps_from == "program":
+        begin += len(part) - len(part.lstrip("\n"))
+        return _lines_of(split_program(part.strip("\n")), text, begin)
     ranks, corrections = find_cuts(part, no_cut_mask(part))
     spans: list[Span] = []
     for piece in find_pieces(part, ranks, limits):
@@ -102,10 +108,10 @@ def _region(text: str, steps_from: StepsFrom, is_open: bool) -> tuple[int, int]:
     return find_answer(text, is_open=is_open), len(text)
 
 
-def _plain_lines(text: str) -> list[Span]:
+def _lines_of(steps: Sequence[str], text: str, at: int) -> list[Span]:
+    """Where steps lie that are runs of lines, the first of them at ``at``."""
     spans: list[Span] = []
-    at = 0
-    for step in split_steps(text):
+    for step in steps:
         content = at + len(step) - len(step.lstrip())
         spans.append(Span(at, at + len(step), is_correction(text, content)))
         at += len(step) + len("\n")
