@@ -27,7 +27,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help env quickstart test test-slow test-slurm test-browser test-vm test-vllm \
-  bench-sampling bench-sampling-vllm bench-verifiers bench-labelling chaos chaos-vllm check format results clean
+  bench-sampling bench-sampling-vllm bench-verifiers bench-labelling bench-labelling-real chaos chaos-vllm check format results clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | \
@@ -121,6 +121,14 @@ bench-labelling: $(READY)  ## tokens of a right step label (QUICK=1: short; WORL
 	  $(if $(WORLD),--world $(WORLD)) $(if $(SEED),--seed $(SEED)) || short=1; \
 	$(BIN)/python -m benchmarks.labelling.throughput $(if $(QUICK),--quick) || short=1; \
 	$(if $(DATA),$(BIN)/python -m benchmarks.labelling.people --data $(DATA) $(if $(QUICK),--quick) || short=1;) \
+	exit $$short
+
+bench-labelling-real: $(READY)  ## the same on a real model's rollouts, and what PRMs make of the labels (hours; goes on)
+	$(BIN)/python -m benchmarks.labelling.pool --output runs/bench-labelling/pool
+	@short=0; \
+	$(BIN)/python -m benchmarks.labelling.real_model --pool runs/bench-labelling/pool || short=1; \
+	$(BIN)/python -m benchmarks.labelling.end_use --pool runs/bench-labelling/pool \
+	  --output runs/bench-labelling/end-use || short=1; \
 	exit $$short
 
 check: $(READY)  ## lint, formatting, types, import direction

@@ -1,6 +1,7 @@
 """Labels become targets: one a prefix, the undecided masked, every solution accounted for."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from prm.records import Evidence, LabelledSolution, StepLabel, Verdict
 from prm.scoring import ScorerSpec
 from prm.scoring.encoding import Encoder
 from prm.store import StoreWriter
-from prm.training.prm_data import Collator, Target, read_examples, target_of
+from prm.training.prm_data import Collator, Target, read_examples, target_of, targets_of
 from tests.tiny import tiny_problem, tiny_solution, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -52,8 +53,8 @@ def read(tmp_path):
     def reader(rows, *, problems=(PROBLEM,), splits=("train",), labels="counts", **spec):
         encoder = Encoder(TOKENIZER, ScorerSpec(base_model="tiny", **spec))
         return read_examples(
-            stored(tmp_path / "labelled", rows),
-            stored(tmp_path / "problems", list(problems)),
+            stored(tmp_path / f"labelled-{labels}", rows),
+            stored(tmp_path / f"problems-{labels}", list(problems)),
             encoder,
             splits=splits,
             labels=labels,
@@ -135,6 +136,56 @@ def test_target_of_a_label(successes, trials, hard, counts, hard_target):
     one = label(0, successes, trials, hard)
     assert target_of(one, "counts") == counts
     assert target_of(one, "hard") == hard_target
+
+
+def believed(steps, chances, *, sample=0, hard=(True, None, None)):
+    """A solution whose steps have these P(right so far) and not one trial."""
+    row = labelled(steps, [(0, 0, one) for one in hard], sample=sample)
+    labels = [
+        dataclasses.replace(one, prefix_correct=p)
+        for one, p in zip(row.labels, chances, strict=True)
+    ]
+    return dataclasses.replace(row, labels=tuple(labels))
+
+
+def test_the_posterior_is_weighted_by_what_is_known_and_by_the_chance_to_get_there():
+    targets = targets_of(believed(RIGHT, [1.0, 0.25, 0.0], hard=(True, False, None)), "posterior")
+    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75)) / math.log(2)
+    assert [target.successes for target in targets] == [1.0, 0.25, 0.0]
+    assert [target.trials for target in targets] == [1.0, 1.0, 1.0]
+    # Surely right and surely reached; unsure; surely wrong, but reached with a chance of 1/4 only.
+    assert [target.weight for target in targets] == pytest.approx([1.0, 1 - entropy, 0.25])
+    assert [target.is_good for target in targets] == [True, False, False]
+
+
+def test_a_posterior_of_one_half_says_nothing():
+    targets = targets_of(believed(RIGHT, [0.5, 0.5, 0.5]), "posterior")
+    assert [target.weight for target in targets] == pytest.approx([0.0, 0.0, 0.0])
+
+
+def test_a_step_without_a_posterior_is_masked_and_so_is_the_one_behind_it():
+    targets = targets_of(believed(RIGHT, [1.0, None, 0.0]), "posterior")
+    assert targets == [Target(1.0, 1.0, 1.0, True), NOTHING, NOTHING]
+
+
+def test_a_shared_prefix_has_the_surest_posterior(read):
+    rows = [
+        believed(WRONG, [0.9, 0.1, 0.0]),
+        believed(RIGHT, [0.99, 0.98, 0.97], sample=1),
+        believed([*RIGHT[:2], "Answer: 3"], [0.8, 0.7, 0.0], sample=2),
+    ]
+    (example,) = read(rows, labels="posterior").examples
+    targets = targets_by_text(example)
+    assert targets[tuple(RIGHT[:1])].successes == 0.99
+    assert targets[tuple(RIGHT[:2])].successes == 0.98
+
+
+def test_a_posterior_needs_no_trials_and_counts_need_no_posterior(read):
+    rows = [believed(RIGHT, [0.9, 0.8, 0.7]), labelled(WRONG, GOOD, sample=1)]
+    believing, counting = read(rows, labels="posterior"), read(rows, labels="counts")
+    assert believing.skipped == counting.skipped == {"undecided": 1}
+    assert believing.texts == [(PROBLEM.statement, tuple(RIGHT))]
+    assert counting.texts == [(PROBLEM.statement, tuple(WRONG))]
 
 
 GOOD = [(3, 4, True), (4, 4, True), (1, 1, True)]

@@ -143,6 +143,7 @@ def redecode(
         dataclasses.replace(
             next(read),
             labeler=one.labeler,
+            stop_reason=one.stop_reason,
             completer=one.completer,
             propensity=one.propensity,
             chosen_by=one.chosen_by,
@@ -168,7 +169,7 @@ class _Run:
         self._round = 0
         self._step_tokens = 40.0
         if sources:
-            pool.evidence.opinion = sources.likelihood()
+            pool.use_opinions(sources.likelihood())
         self._reader = PoolReader(Hyper(), pool.evidence)
         problems = pool.evidence.groups.problems
         order = np.random.default_rng(0).permutation(problems.max() + 1)
@@ -185,13 +186,13 @@ class _Run:
             is_open[:] = False
             if not wanted:
                 return
+            batch = _batch(self._round)
             asks: dict[Key, tuple[Solution, int, int]] = {}
-            count = _batch(self._round)
             for b, slot in wanted:
                 is_open[b] = True
-                self._bought[b] += count
-                solution, kept, count = self._pool.request(slot, count)
-                asks[self._pool.key(slot)] = solution, kept, count
+                room = self._labeler.max_rollouts - int(self._bought[b])
+                asks[self._pool.key(slot)] = self._pool.request(slot, min(room, batch))
+                self._bought[b] += min(room, batch)
             await self._pool.tally.ask(asks, rollouts)
             self._measure(asks)
             self._pool.refresh([slot for _, slot in wanted])
@@ -208,7 +209,8 @@ class _Run:
             first = self._pool.longest + 1 - post.first_error.shape[1]
             slots = self._pool.slots[part, first:]
             ended = self._pool.ended[slots] & (slots >= 0)
-            value = np.where((slots >= 0) & ~ended, values(post) / cost[first:], -1.0)
+            shut = ended | self._pool.unread[slots] | (slots < 0)
+            value = np.where(shut, -1.0, values(post) / cost[first:])
             best = value.argmax(1)
             for b, column, worth, gone in zip(part, best, value.max(1), ended.any(1), strict=True):
                 if worth >= price:
@@ -234,18 +236,22 @@ class _Run:
             hyper = learn(self._reader.hyper, part, search)
             if self._sources:
                 self._sources.learn(self._beliefs())
-                self._pool.evidence.opinion = self._sources.likelihood()
+                self._pool.use_opinions(self._sources.likelihood())
             self._reader.use(hyper)
 
     def _beliefs(self) -> Array:
-        """(B, P + 1) of the whole pool."""
-        out = np.zeros_like(self._pool.evidence.opinion)
+        """(B, longest of the steps + 1) of the whole pool, aligned at the end."""
+        solutions = self._pool.solutions
+        out = np.zeros((len(solutions), max(len(one.steps) for one in solutions) + 1))
         for part, post in self._reader.read(np.arange(len(out)), 0):
-            out[part, out.shape[1] - post.first_error.shape[1] :] = post.first_error
+            for b, belief in zip(part, post.first_error, strict=True):
+                places = self._pool.places(int(b), belief)
+                out[b, out.shape[1] - len(places) :] = places
         return out
 
     def labels(self, opinions: Mapping[str, Sequence[Opinion]]) -> list[LabelledSolution]:
-        """What is known now."""
+        """What is known now; messages of solutions that were done long ago are worked out anew."""
+        self._reader.use(self._reader.hyper)
         return to_labels(self._labeler, self._pool, self._reader, self._reasons, opinions)
 
 

@@ -29,12 +29,14 @@ def values(post: Posterior) -> Array:
     """(B, P + 1): by how much a rollout is expected to raise the chance that the label is right.
 
     The information, times the chance of an error for each nat that is still open: a nat is worth
-    most where two places are left and one of them is right, and little where a long tail is.
+    most where two places are left and one of them is right, and little where a long tail is. Or,
+    where that is more, what `AHEAD` rollouts of the column would raise it by at once.
     """
     belief = post.first_error
     doubt = -(belief * np.log(np.maximum(belief, 1e-30))).sum(1)
     rate = (1.0 - belief.max(1)) / np.maximum(doubt, 1e-12)
-    return np.asarray(gains(post) * rate[:, None])
+    best = (belief[:, None, :, None] * post.outcomes).max(2).sum(2) - belief.max(1)[:, None]
+    return np.asarray(np.maximum(gains(post) * rate[:, None], best / AHEAD))
 
 
 def success_rates(post: Posterior) -> Array:

@@ -32,8 +32,9 @@ def to_labels(
         rates = success_rates(post)
         for row, b in enumerate(part):
             solution, verdict = pool.solutions[b], pool.verdicts[b]
-            length = len(solution.steps)
-            labels = _steps(labeler, pool, int(b), post.first_error[row], rates[row])
+            places = pool.places(int(b), post.first_error[row])
+            begin = post.first_error.shape[1] - 1 - pool.lengths[b]
+            labels = _steps(labeler, pool, int(b), places, rates[row, begin:])
             tokens = sum(label.tokens for label in labels)
             said = tuple(opinions.get(solution.id, ()))
             by_kind = {"rollouts": tokens}
@@ -42,7 +43,7 @@ def to_labels(
             found[b] = LabelledSolution(
                 solution=solution,
                 labels=labels,
-                first_error=_places(post.first_error[row], length),
+                first_error=_named(places),
                 verdict=verdict,
                 labeler=labeler.name,
                 stop_reason=reasons[b],
@@ -64,26 +65,28 @@ def without_steps(solution: Solution, verdict: Verdict, labeler: BayesLabeler) -
     )
 
 
-def _places(belief: Array, length: int) -> dict[str, float]:
+def _named(places: Array) -> dict[str, float]:
     """P(first error) by step, and none."""
-    steps = belief[len(belief) - 1 - length : -1]
-    return {"none": float(belief[-1])} | {str(t): float(p) for t, p in enumerate(steps)}
+    steps = {str(t): float(p) for t, p in enumerate(places[:-1])}
+    return {"none": float(places[-1])} | steps
 
 
 def _steps(
-    labeler: BayesLabeler, pool: Pool, b: int, belief: Array, rates: Array
+    labeler: BayesLabeler, pool: Pool, b: int, places: Array, rates: Array
 ) -> tuple[StepLabel, ...]:
+    """``rates``: by the number of steps kept."""
     solution, verdict = pool.solutions[b], pool.verdicts[b]
-    length = len(solution.steps)
-    first = len(belief) - 1 - length
-    intact = 1.0 - np.cumsum(belief[first:-1])
-    hard = _hard(belief[first:], intact, labeler.sure)
+    intact = 1.0 - np.cumsum(places[:-1])
+    hard = _hard(places, intact, labeler.sure)
+    counts = [pool.tally.label(solution, t, verdict, labeler.completer) for t in range(len(intact))]
+    if verdict.label is None and not pool.is_touched(b):
+        # The prior alone is no label.
+        hard = [None] * len(intact)
     labels = []
-    for step in range(length):
-        counted = pool.tally.label(solution, step, verdict, labeler.completer)
+    for step, counted in enumerate(counts):
         rate = counted.success_rate
         if not is_judged(solution, step, verdict):
-            rate = float(np.clip(rates[first + step + 1], LEVELS[-1] / 10, 1.0))
+            rate = float(np.clip(rates[step + 1], LEVELS[-1] / 10, 1.0))
         labels.append(
             StepLabel(
                 step=step,

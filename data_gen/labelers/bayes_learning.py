@@ -24,11 +24,12 @@ GRIDS: dict[str, tuple[float, ...]] = {
     "unevenness": (0.25, 0.4, 0.7, 1.2, 2.0, 4.0),
     "tilt": (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0),
     "excess": (0.7, 1.0, 1.25, 1.6),
-    "fade": (0.0, 0.3, 0.7, 1.3),
-    "dips": (0.0, 0.02, 0.06, 0.12, 0.2, 0.3),
+    "fade": (0.0, 0.3, 0.7, 1.3, 2.0),
+    "dips": (0.02, 0.06, 0.12, 0.2, 0.3),
 }
 _MIN_GAIN = 2.0
 """Nats that a change must gain: the pool must say so, not chance."""
+_RECOVERIES = (0.35, 0.7)
 _ROOT_WEIGHT = 3.0
 """Pseudo-problems of the root prior."""
 _RECOVERY_WEIGHT = 3.0
@@ -43,9 +44,27 @@ def learn(
         hyper = _maximise(hyper, evidence)
     if search:
         part = evidence.rows(sample)
+        hyper = _restarted(hyper, part)
         for name in GRIDS:
             hyper = _step(hyper, name, part)
     return hyper
+
+
+def _restarted(hyper: Hyper, evidence: Evidence) -> Hyper:
+    """From other recovery rates, if EM ends in a likelier place there.
+
+    Many right answers are said by a high success rate or by many repairs; EM stays with the one
+    that it began with.
+    """
+    best, best_score = hyper, score(hyper, evidence) + _MIN_GAIN
+    for mean in _RECOVERIES:
+        prior = 0.01 + RATES ** (4.0 * mean) * (1.0 - RATES) ** (4.0 * (1.0 - mean))
+        other = dataclasses.replace(hyper, recovery=tuple(float(x) for x in prior / prior.sum()))
+        for _ in range(4):
+            other = _maximise(other, evidence)
+        if (value := score(other, evidence)) > best_score:
+            best, best_score = other, value
+    return best
 
 
 def score(hyper: Hyper, evidence: Evidence) -> float:

@@ -33,12 +33,31 @@ LEVELS = np.exp(-np.exp(np.linspace(-5.0, 1.45, 16)))
 RATES = np.array([0.004, 0.012, 0.03, 0.07, 0.14, 0.25, 0.4, 0.6, 0.85])
 """Success rates of bad prefixes; the lowest is the noise of a checker."""
 DIP = 0.15
+CELL = np.array([-1.0, 0.0, 1.0]) / 3.0
+"""Places in the cell of a grid point, in its spacings: many counts would else tell good from bad by
+which grid happens to have a point nearby."""
 SLIP = 0.004
 """Chance that a step goes wrong which no rollout would."""
 VERDICT_NOISE = 0.005
 LAST_STEP_RIGHT = 0.01
 """Chance of a right answer when the last step is the first wrong one."""
 WRONG, RIGHT, UNKNOWN = 0, 1, 2
+
+
+def level_cells() -> Array:
+    """(levels, places): success levels across the cell of each grid point."""
+    x = np.log(-np.log(LEVELS))
+    return np.asarray(np.exp(-np.exp(x[:, None] + CELL * (x[1] - x[0]))))
+
+
+def rate_cells() -> Array:
+    """(rates, places): the same for bad prefixes; the lowest stays as it is."""
+    x = np.log(RATES / (1.0 - RATES))
+    spots = np.maximum(np.arange(len(x))[:, None] + CELL, 0.0)
+    spots[0] = 0.0
+    inner = np.interp(np.minimum(spots, len(x) - 1.0), np.arange(len(x)), x)
+    return np.asarray(1.0 / (1.0 + np.exp(-inner)))
+
 
 _NODES = np.linspace(-13.0, 7.0, 61)
 _STRAY = 0.03

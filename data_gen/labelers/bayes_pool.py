@@ -13,6 +13,7 @@ from data_gen.labelers.prefix import Key, key_of
 from data_gen.labelers.tally import Tally
 from prm.records import LabelledSolution, Solution, Verdict
 
+_MAX_UNREAD = 8
 _CODES = {True: RIGHT, False: WRONG, None: UNKNOWN}
 
 
@@ -28,7 +29,10 @@ class Pool:
         self.solutions = solutions
         self.verdicts = verdicts
         self.tally = Tally()
-        self.lengths = np.array([len(one.steps) for one in solutions])
+        # Where the end is not judged one may go on from it: what follows counts as one more step.
+        self.lengths = np.array(
+            [len(s.steps) + (v.label is None) for s, v in zip(solutions, verdicts, strict=True)]
+        )
         self.longest = int(self.lengths.max())
         shape = len(solutions), self.longest + 1
         self.slots = np.full(shape, -1)
@@ -40,6 +44,9 @@ class Pool:
         self._won = np.zeros(len(self._solution_of))
         self._lost = np.zeros(len(self._solution_of))
         self.ended = np.zeros(len(self._solution_of), bool)
+        """No more rollouts can be had."""
+        self.unread = np.zeros(len(self._solution_of), bool)
+        """Most rollouts cannot be checked: more would only cost."""
         won, lost = np.zeros(shape), np.zeros(shape)
         self._add_siblings(won, lost)
         self._sibling_won, self._sibling_lost = won, lost
@@ -53,15 +60,15 @@ class Pool:
         known: dict[tuple[str, tuple[str, ...]], int] = {}
         heads = np.zeros(len(self.solutions), int)
         for b, solution in enumerate(self.solutions):
-            length = len(solution.steps)
-            for step in range(length):
+            first = self.first(b)
+            for step in range(len(solution.steps)):
                 slot = known.setdefault(key_of(solution, step), len(known))
                 if slot == len(self._solution_of):
                     self._solution_of.append((b, step + 1))
                 if step == 0:
                     heads[b] = slot
-                if step < length - 1 or self.verdicts[b].label is None:
-                    self.slots[b, self.longest - length + step + 1] = slot
+                if step < self.lengths[b] - 1:
+                    self.slots[b, first + step + 1] = slot
         return heads
 
     def _add_siblings(self, won: Array, lost: Array) -> None:
@@ -78,6 +85,30 @@ class Pool:
                 won[b, column] = here[True] - deeper[True]
                 lost[b, column] = here[False] - deeper[False]
                 deeper = here
+
+    def first(self, b: int) -> int:
+        """The column in which a solution begins."""
+        return int(self.longest - self.lengths[b])
+
+    def use_opinions(self, likelihood: Array) -> None:
+        """Take over what other sources say, (B, longest of the steps + 1), aligned at the end."""
+        opinion = np.ones_like(self.evidence.opinion)
+        for b, row in enumerate(likelihood):
+            count, first = len(self.solutions[b].steps), self.first(b)
+            opinion[b, first : first + count] = row[len(row) - 1 - count : -1]
+            opinion[b, first + count :] = row[-1]
+        self.evidence.opinion = opinion
+
+    def is_touched(self, b: int) -> bool:
+        """Whether anything is known of the solution beside the pool's habits."""
+        counts = self.evidence.won[b].sum() + self.evidence.lost[b].sum()
+        return bool(counts or (self.evidence.opinion[b] != 1.0).any())
+
+    def places(self, b: int, belief: Array) -> Array:
+        """(T + 1,) of a solution's steps and none, from its row (P' + 1,) of the posterior."""
+        begin = len(belief) - 1 - self.lengths[b]
+        steps = belief[begin : begin + len(self.solutions[b].steps)]
+        return np.append(steps, max(0.0, 1.0 - steps.sum()))
 
     @property
     def costs(self) -> Array:
@@ -114,6 +145,8 @@ class Pool:
             key = self.key(slot)
             entry = self.tally.of(key)
             self.ended[slot] = key in self.tally.ended
+            unread = self.tally.had[key] - entry.rollouts[1]
+            self.unread[slot] = unread >= _MAX_UNREAD and unread > entry.rollouts[1]
             self._won[slot] = entry.rollouts[0]
             self._lost[slot] = entry.rollouts[1] - entry.rollouts[0]
         known = self.slots >= 0

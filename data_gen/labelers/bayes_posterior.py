@@ -25,6 +25,8 @@ from data_gen.labelers.bayes_model import (
     Chain,
     Hyper,
     chain_of,
+    level_cells,
+    rate_cells,
 )
 
 
@@ -136,20 +138,24 @@ class Emissions:
 
 def emissions(evidence: Evidence, dips: float, ahead: int) -> Emissions:
     """For the counts of each column; ``ahead`` is n, 0 where nothing will be asked."""
-    won, lost = evidence.won[..., None], evidence.lost[..., None]
-    deep = LEVELS * DIP
-    plain = won * np.log(LEVELS) + lost * np.log1p(-LEVELS)
-    dipped = won * np.log(deep) + lost * np.log1p(-deep)
-    bad = won * np.log(RATES) + lost * np.log1p(-RATES)
+    # (states, parts): a state is a mixture of success rates with weights of its own.
+    cells = level_cells()
+    good = np.concatenate([cells, LEVELS[:, None] * DIP], 1)
+    parts = cells.shape[1]
+    weights = np.array([(1.0 - dips) / parts] * parts + [dips])
+    bad = rate_cells()
+    rates = np.concatenate([good.ravel(), bad.ravel()])
+    log = evidence.won[..., None] * np.log(rates) + evidence.lost[..., None] * np.log1p(-rates)
     # One scale for a column, good and bad alike: only ratios count.
-    top = np.maximum(np.maximum(plain.max(-1), dipped.max(-1)), bad.max(-1))[..., None]
-    plain, dipped = (1.0 - dips) * np.exp(plain - top), dips * np.exp(dipped - top)
-    bad = np.exp(bad - top)
+    likely = np.exp(log - log.max(-1, keepdims=True))
+    shape = log.shape[:2]
+    of_good = likely[..., : good.size].reshape(*shape, *good.shape) * weights
+    of_bad = likely[..., good.size :].reshape(*shape, *bad.shape) / bad.shape[1]
     return Emissions(
-        plain + dipped,
-        bad,
-        plain[..., None] * binomial(LEVELS, ahead) + dipped[..., None] * binomial(deep, ahead),
-        bad[..., None] * binomial(RATES, ahead),
+        of_good.sum(-1),
+        of_bad.sum(-1),
+        np.einsum("bpvk,vks->bpvs", of_good, binomial(good, ahead), optimize=True),
+        np.einsum("bpqk,qks->bpqs", of_bad, binomial(bad, ahead), optimize=True),
     )
 
 
@@ -159,9 +165,9 @@ def _choose(n: int) -> Array:
 
 
 def binomial(rates: Array, n: int) -> Array:
-    """(len(rates), n + 1)."""
-    s = np.arange(n + 1)
-    return np.asarray(_choose(n) * rates[:, None] ** s * (1.0 - rates[:, None]) ** (n - s))
+    """P(s successes of n) for every rate: the shape of ``rates``, then n + 1."""
+    s, rates = np.arange(n + 1), rates[..., None]
+    return np.asarray(_choose(n) * rates**s * (1.0 - rates) ** (n - s))
 
 
 class Reader:

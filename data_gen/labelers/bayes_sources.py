@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from data_gen.labelers.bayes_model import Array
+from prm.errors import RecordError
 from prm.records import Opinion, Solution
 
 NUM_BINS = 6
@@ -19,6 +20,7 @@ NUM_BINS = 6
 _SHARED_NOISE = 0.5
 """Exponent of what the scores of one solution say together: their errors are alike."""
 _PRIOR_WEIGHT = 5.0
+_EM_ROUNDS = 5
 _NEAR = 0.6
 """A vote beside the true place is this much less likely for each step that it is off."""
 
@@ -83,6 +85,11 @@ class Sources:
         edges = np.quantile(known, np.arange(1, NUM_BINS) / NUM_BINS) if known else np.zeros(0)
         for b, solution in enumerate(solutions):
             own = scores.get(solution.id, ())
+            if len(own) not in (0, len(solution.steps)):
+                raise RecordError(
+                    f"solution {solution.id!r} has {len(solution.steps)} steps and {len(own)} "
+                    "scores: give one score a step, of the same solutions"
+                )
             if len(own):
                 bins[b, self._shape[1] - 1 - len(own) :] = np.searchsorted(edges, own)
         return bins
@@ -124,20 +131,29 @@ class Sources:
         return out
 
     def learn(self, belief: Array) -> None:
-        """Confusions from the posterior (B, P + 1) of the places."""
-        for author in self._judges:
-            self._learn_judge(author, belief)
-        if (self._bins >= 0).any():
-            self._learn_table(belief)
+        """Confusions from the posterior (B, P + 1) of the places.
 
-    def _learn_judge(self, author: str, belief: Array) -> None:
-        sums = np.zeros(5)
+        What the sources said is taken out of it first: they must not prove themselves right.
+        """
+        without = belief / np.maximum(self.likelihood(), 1e-12)
+        without /= np.maximum(without.sum(1, keepdims=True), 1e-300)
+        for author in self._judges:
+            for _ in range(_EM_ROUNDS):
+                self._learn_judge(author, without)
+        if (self._bins >= 0).any():
+            for _ in range(_EM_ROUNDS):
+                self._learn_table(_with(without, np.exp(_SHARED_NOISE * self._of_scores())))
+
+    def _learn_judge(self, author: str, without: Array) -> None:
+        sums, judge = np.zeros(5), self._judges[author]
         for b, name, votes in self._votes:
             if name == author:
+                said = np.exp(self._of_votes(judge, votes, int(self._lengths[b])))
+                belief = _with(without[b], said)
                 share = votes / votes.sum()
-                wrong = 1.0 - belief[b, -1]
-                agree = float((belief[b, :-1] * share[:-1]).sum())
-                sums += [agree, wrong * share[-1], wrong, belief[b, -1] * share[-1], belief[b, -1]]
+                wrong = 1.0 - belief[-1]
+                agree = float((belief[:-1] * share[:-1]).sum())
+                sums += [agree, wrong * share[-1], wrong, belief[-1] * share[-1], belief[-1]]
         exact, missed, wrong, silent, right = sums
         prior, weight = _Judge(), _PRIOR_WEIGHT
         self._judges[author] = _Judge(
@@ -154,3 +170,9 @@ class Sources:
             counts = np.array([weight[self._bins == i].sum() for i in range(NUM_BINS)])
             counts += _PRIOR_WEIGHT / NUM_BINS
             self._table[k] = counts / counts.sum()
+
+
+def _with(belief: Array, said: Array) -> Array:
+    """The belief after what was said; shapes (..., P + 1)."""
+    joint = belief * said
+    return np.asarray(joint / np.maximum(joint.sum(-1, keepdims=True), 1e-300))

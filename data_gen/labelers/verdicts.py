@@ -12,6 +12,7 @@ from prm.records import Solution, Status, Verdict
 
 T = TypeVar("T")
 
+CUT_OFF = ("length", "loop")
 OWN_END = "rollouts"
 """Backend of a verdict that came from a rollout with all steps kept."""
 
@@ -29,11 +30,18 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
 async def own_verdicts(
     pool: Sequence[Solution], rollouts: Rollouts, check: Check | None
 ) -> list[Verdict]:
-    """The verdict of each solution's final answer, in order."""
+    """The verdict of each solution's final answer, in order.
+
+    Without ``check`` a solution that was cut off is not asked for: its rollouts would go on.
+    """
     if check is not None:
         return [check(solution) for solution in pool]
-    groups = await rollouts.sample_many([(one, len(one.steps), 1) for one in pool])
-    return [_verdict(group[0].correct if group else None) for group in groups]
+    ended = [one for one in pool if one.finish_reason not in CUT_OFF]
+    groups = (
+        await rollouts.sample_many([(one, len(one.steps), 1) for one in ended]) if ended else []
+    )
+    said = {one.id: group[0].correct for one, group in zip(ended, groups, strict=True) if group}
+    return [_verdict(said.get(one.id)) for one in pool]
 
 
 def _verdict(correct: bool | None) -> Verdict:

@@ -7,6 +7,7 @@ label; nothing is counted twice. A step without a usable label has weight 0.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Literal
@@ -20,7 +21,7 @@ from prm.scoring.encoding import Encoded, Encoder
 from prm.scoring.prefix_tree import PrefixTree, collate, pack
 from prm.store import read_records, unique
 
-Labels = Literal["counts", "hard"]
+Labels = Literal["counts", "hard", "posterior"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,13 +67,37 @@ class PRMData:
         )
 
 
-def target_of(label: StepLabel, labels: Labels) -> Target:
+def targets_of(row: LabelledSolution, labels: Labels) -> list[Target]:
+    """The target of each step, in step order."""
+    if labels != "posterior":
+        return [target_of(label, labels) for label in row.labels]
+    before = [1.0, *(label.prefix_correct for label in row.labels)]
+    return [_posterior(label, reached) for label, reached in zip(row.labels, before, strict=False)]
+
+
+def _posterior(label: StepLabel, reached: float | None) -> Target:
+    """P(this step and all before it are right), weighted by how much is known of it.
+
+    ``reached`` is P(no step before is wrong): what lies behind the first error fades out.
+    """
+    p = label.prefix_correct
+    if p is None or reached is None:
+        return Target(0.0, 0.0, 0.0, False)
+    return Target(p, 1.0, (1 - _entropy(p) / math.log(2)) * reached, bool(label.hard))
+
+
+def _entropy(p: float) -> float:
+    """Of a coin, in nats."""
+    return -sum(q * math.log(q) for q in (p, 1 - p) if q > 0)
+
+
+def target_of(label: StepLabel, labels: Literal["counts", "hard"]) -> Target:
     """The target that a step label gives.
 
     ``counts``: the share of continuations that reached the answer. ``hard``: whether the prefix
     counts as good, see the labeler.
     A step behind the first error has no hard label; where it is the last, the final answer's
-    verdict is still known and is used.
+    verdict is still known and is used. ``posterior`` needs the steps before: see `targets_of`.
     """
     judged = any(e.kind == "verdict" for e in label.evidence)
     if not label.trials or (label.hard is None and not judged):
@@ -102,7 +127,7 @@ def read_examples(
         if problem is None:
             raise RecordError(f"{labelled}: {row.id!r}: its problem is not in {problems}")
         key = (problem.id, row.solution.steps)
-        reason = _reason_to_skip(row, problem, splits)
+        reason = _reason_to_skip(row, problem, splits, labels)
         if reason is None and key in seen:
             reason = "repeated_solution"
         if reason is None:
@@ -127,10 +152,17 @@ def read_examples(
     return PRMData(examples, num_in, len(texts), skipped, texts)
 
 
-def _reason_to_skip(row: LabelledSolution, problem: Problem, splits: Sequence[str]) -> str | None:
+def _reason_to_skip(
+    row: LabelledSolution, problem: Problem, splits: Sequence[str], labels: Labels
+) -> str | None:
     if problem.split not in splits:
         return "other_split"
-    if not any(label.trials for label in row.labels):
+    # A posterior may be known without a trial of the step itself, from the others'.
+    if labels == "posterior":
+        is_decided = any(label.prefix_correct is not None for label in row.labels)
+    else:
+        is_decided = any(label.trials for label in row.labels)
+    if not is_decided:
         return "undecided"
     return None
 
@@ -138,15 +170,14 @@ def _reason_to_skip(row: LabelledSolution, problem: Problem, splits: Sequence[st
 def _example(
     problem_id: str, group: list[tuple[Encoded, LabelledSolution]], labels: Labels
 ) -> Example:
-    """The tree, and for each node the target of the first solution that decides it."""
+    """The tree, and for each node the first of the targets with the largest weight."""
     tree = PrefixTree.of([encoded for encoded, _ in group])
     targets: dict[int, Target] = {}
     for path, (_, row) in zip(tree.paths, group, strict=True):
         if len(path) != len(row.labels):
             raise RecordError(f"{row.id!r}: {len(row.labels)} labels for {len(path)} steps")
-        for node, label in zip(path, row.labels, strict=True):
-            target = target_of(label, labels)
-            if node not in targets or not targets[node].weight:
+        for node, target in zip(path, targets_of(row, labels), strict=True):
+            if node not in targets or target.weight > targets[node].weight:
                 targets[node] = target
     return Example(problem_id, tree, tuple(targets[node] for node in range(len(tree.node_end))))
 

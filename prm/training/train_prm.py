@@ -47,6 +47,11 @@ from prm.training.run_folder import check_precision, check_world_size, guard, le
 
 COMMAND = "python -m prm.training.train_prm"
 _NUM_GOLDEN = 5
+_TARGETS: dict[Labels, Target] = {
+    "counts": "success_rate",
+    "hard": "other",
+    "posterior": "prefix_correct",
+}
 _TREE_FIELDS = tuple(field.name for field in dataclasses.fields(TreeBatch))
 
 
@@ -67,7 +72,8 @@ class TrainPRMConfig:
     head: Head = "likelihood"
     """linear or likelihood: see prm/scoring/spec.py."""
     labels: Labels = "counts"
-    """counts: successes of trials; hard: whether the labeler calls the prefix good."""
+    """counts: successes of trials; hard: whether the labeler calls the prefix good; posterior: the
+    labeler's chance that it is right, weighted by how sure that is."""
     language_weight: float = 0.3
     """Weight of the language-model loss on good steps (likelihood head); 0 = off."""
     template: str = "Problem: {problem}\n"
@@ -222,13 +228,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _spec(config: TrainPRMConfig) -> ScorerSpec:
-    target: Target = "success_rate" if config.labels == "counts" else "other"
     return ScorerSpec(
         base_model=config.model,
         template=config.template,
         separator=config.separator,
         head=config.head,
-        target=target,
+        target=_TARGETS[config.labels],
         max_tokens=config.max_tokens,
     )
 
