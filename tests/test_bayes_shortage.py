@@ -106,7 +106,7 @@ def test_unreadable_rollouts_come_to_an_end():
     pool = [solution(5), solution(4, 1), solution(3, 2, answer=None)]
     rows = labeler.label(pool, rollouts, check=check)
     assert rollouts.num_tokens <= 3 * 40 * TOKENS
-    assert {row.stop_reason for row in rows} == {"max_rollouts"}
+    assert {row.stop_reason for row in rows} <= {"max_rollouts", "price"}
 
 
 def test_a_prefix_whose_rollouts_are_never_readable_is_left_alone_after_some_tries():

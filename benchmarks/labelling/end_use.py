@@ -38,7 +38,7 @@ from prm.store import StoreWriter, read_json, write_json
 
 BUDGET = 15_000
 """Rollout tokens a seed."""
-STEPS = 40
+STEPS = 120
 SETTINGS = {"problems_per_step": 2, "epochs": 100, "checkpoint_steps": 10, "report_to": "none"}
 """All others are the defaults of the training job, which are the quickstart's."""
 

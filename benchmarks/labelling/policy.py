@@ -1,9 +1,9 @@
 """The real policy: SmolLM2 after a few minutes with right chains of sums.
 
-As it comes, the embedded model copies the numbers of longer sums wrongly: it solves 1 to 20% of
-chains of five to seven numbers, two thirds of its errors are in the first step, and a labeler that
-always says "the first step" looks good. After 160 right chains it solves about half of them and
-errs anywhere. Nothing but right chains is shown to it: its errors and recoveries are its own.
+As it comes, the embedded model copies the numbers of longer sums wrongly: shown examples of five
+to seven numbers it solves 4%, two thirds of its errors are in the first step, and a labeler that
+always says "the first step" looks good. After 160 right chains it solves more than half and errs
+anywhere. Nothing but right chains is shown to it: its errors and recoveries are its own.
 """
 
 from __future__ import annotations
