@@ -5,7 +5,8 @@
 
 - ``trl``: ``{"prompt", "completions", "labels"}``. That format cannot mask a step, so a solution is
   cut behind its first error, and before the first step without a hard label.
-- ``parquet``, ``jsonl``: all that is known, with every piece of evidence as a nested column.
+- ``parquet``, ``jsonl``: solutions, labels, and every piece of evidence as a nested column; not how
+  a solution was sampled, nor a verdict's reason and detail (`data_gen.export_rows` has the list).
 
 Writes OUTPUT/{train,validation,test}.{jsonl,parquet}, selection as validation: the names that
 `datasets` looks for. OUTPUT/export.json has the counts.
@@ -44,9 +45,9 @@ class ExportConfig:
     problems: str = operational("runs/quickstart/problems")
     """Store of their problems."""
     output: str = operational("runs/export")
-    """Folder of the files; those of an earlier export are replaced."""
+    """Folder of the files; those of an earlier export are replaced, others refused."""
     format: Literal["trl", "parquet", "jsonl"] = "trl"
-    """trl: stepwise supervision in JSON lines; parquet, jsonl: everything."""
+    """trl: stepwise supervision in JSON lines; parquet, jsonl: all labels with their evidence."""
     splits: list[Split] = dataclasses.field(default_factory=lambda: ["train", "selection", "test"])
     """Which to write; the others are skipped and counted."""
 
@@ -93,18 +94,20 @@ def main(argv: list[str] | None = None) -> None:
     config = parse(ExportConfig, COMMAND, __doc__, argv)
     datasets = import_datasets() if config.format == "parquet" else None
     output = Path(config.output)
+    _refuse_others(output)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output) as folder:
         counts = write_lines(config, Path(folder))
         if datasets is not None:
             _to_parquet(datasets, Path(folder))
+        record = {
+            "config": resolved(config),
+            "inputs": {name: content_hash(name) for name in (config.labels, config.problems)},
+            **counts.plain(),
+        }
+        # Before the files, which are known as an export's by it.
+        write_json(output / "export.json", record)
         _replace(Path(folder), output)
-    record = {
-        "config": resolved(config),
-        "inputs": {name: content_hash(name) for name in (config.labels, config.problems)},
-        **counts.plain(),
-    }
-    write_json(output / "export.json", record)
     say(f"export: {counts.summary} -> {output}")
     if counts.steps:
         say(f"  steps: {dict(counts.steps)}")
@@ -183,6 +186,20 @@ def _to_parquet(datasets: Any, folder: Path) -> None:
 def _lines(path: str) -> Iterator[dict[str, Any]]:
     with open(path, encoding="utf-8") as file:
         yield from map(json.loads, file)
+
+
+def _refuse_others(output: Path) -> None:
+    """Refuse a folder with files that an export would replace but none has made.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    found = [path.name for path in _data_files(output)]
+    if found and not (output / "export.json").exists():
+        raise ConfigError(
+            f"output: {output} holds {', '.join(found)}, of no earlier export (there is no "
+            "export.json): choose another folder, or move them away"
+        )
 
 
 def _replace(folder: Path, output: Path) -> None:

@@ -1,7 +1,9 @@
 """A labelled solution as a row of a table: TRL's, and the whole record with fixed columns.
 
 Mappings with free keys (votes, places of the first error) become lists of pairs: a column of a
-table has the same fields in every row.
+table has the same fields in every row. How a solution was sampled (sampling, usage, seed, endpoint,
+log-probability, trace, round), what its verdict gives as reason, detail, tests and seconds, and a
+problem's verifier and meta are left out: the stores have them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def trl_row(one: LabelledSolution, problem: Problem) -> tuple[dict[str, Any], Co
 
 
 def whole_row(one: LabelledSolution, problem: Problem) -> dict[str, Any]:
-    """All that is known, with the columns of `features`."""
+    """The solution with all labels and their evidence, with the columns of `features`."""
     solution = one.solution
     return {
         "problem_id": problem.id,
@@ -43,6 +45,7 @@ def whole_row(one: LabelledSolution, problem: Problem) -> dict[str, Any]:
         "finish_reason": solution.finish_reason,
         "strategy": solution.strategy,
         "model": solution.model,
+        "parent": solution.parent,
         "verdict": one.verdict.status,
         "verdict_by": one.verdict.backend,
         "labeler": one.labeler,
@@ -82,8 +85,8 @@ def features(datasets: Any) -> Any:
     }  # fmt: skip
     texts = (
         "problem_id", "solution_id", "source", "problem", "reference_answer", "final_answer",
-        "finish_reason", "strategy", "model", "verdict", "verdict_by", "labeler", "completer",
-        "decoder", "stop_reason", "chosen_by",
+        "finish_reason", "strategy", "model", "parent", "verdict", "verdict_by", "labeler",
+        "completer", "decoder", "stop_reason", "chosen_by",
     )  # fmt: skip
     return datasets.Features(
         {

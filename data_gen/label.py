@@ -12,12 +12,14 @@ opinions are kept in the labels, so that these can be read anew (data_gen.relabe
 could not be decided has no hard label: a failure is never a label.
 
 At the end of its budget the job ends with what is known by then: stop_reason "budget", batches that
-were not begun counted as skipped. The same command with a larger budget goes on.
+were not begun (or whose programs were not all written) counted as skipped. The same command with a larger budget goes on.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
+from pathlib import Path
 
 from data_gen.console import batches, finish, progress, say
 from data_gen.label_config import LabelConfig
@@ -51,6 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         inputs={
             "problems": content_hash(config.problems),
             "solutions": content_hash(config.solutions),
+            **_hashes_of_models(config),
         },
         shard=shard,
     )
@@ -66,6 +69,29 @@ def main(argv: list[str] | None = None) -> None:
         say(f"  {line}")
     if lost := lost_in_words(writer.notes):
         say(f"  {lost}")
+
+
+def _hashes_of_models(config: LabelConfig) -> dict[str, str]:
+    """A hash of the files of each PRM and model whose scores are evidence, by its setting."""
+    named = {"scores": config.scores} if config.scores else {}
+    for i, prm in enumerate(config.choose.prms if config.choose else ()):
+        named[f"choose.prms.{i}"] = prm
+    if config.method == "implicit":
+        named["implicit.policy"] = config.implicit.policy
+        named["implicit.reference"] = config.implicit.reference
+    # What is no folder here is named by its hub id.
+    return {
+        name: _files_hash(Path(folder)) for name, folder in named.items() if Path(folder).is_dir()
+    }
+
+
+def _files_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def _group(

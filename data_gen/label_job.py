@@ -1,4 +1,9 @@
-"""The batches of the labelling job: which solutions, who labels them, what is written."""
+"""The batches of the labelling job: which solutions, who labels them, what is written.
+
+Where the budget ends inside a batch, rollouts and a judge leave the rest of it without evidence;
+programs are all or nothing: a batch of the method program is skipped, `step_programs` adds nothing.
+What was answered is kept in any case, for a start with a larger budget.
+"""
 
 from __future__ import annotations
 
@@ -126,23 +131,20 @@ class LabelJob:
         return labeler.label(part, rollouts, check=check)
 
     def _opinions(self, part: Sequence[Solution], index: int) -> dict[str, list[Opinion]]:
-        """The judge's, where there is one; none where the budget has ended before."""
+        """The judge's, where there is one; none of a solution that the budget has no room for."""
         judge = self.config.judge
         if judge is None:
             return {}
         model = self._kept(self.opened.judge, "judge", index)
-        try:
-            said = opinions(
-                part,
-                self.problems,
-                model,
-                votes=judge.votes,
-                sampling=judge.sampling,
-                prompt=judge.prompt,
-                seed=self.config.seed,
-            )
-        except BudgetError:
-            return {}
+        said = opinions(
+            part,
+            self.problems,
+            model,
+            votes=judge.votes,
+            sampling=judge.sampling,
+            prompt=judge.prompt,
+            seed=self.config.seed,
+        )
         return {name: [opinion] for name, opinion in said.items()}
 
     def _scores(self, part: Sequence[Solution]) -> dict[str, list[float]]:
@@ -164,8 +166,15 @@ class LabelJob:
 
     def _kept(self, generator: ChatGenerator | None, kind: str, index: int) -> KeptAnswers:
         assert generator is not None, f"the job opened no model for kind {kind}"
-        owner, rows = self._owner(index), self.config.completer.max_rows
-        return KeptAnswers(generator, self.opened.store, owner=owner, kind=kind, max_rows=rows)
+        config = self.config.judge_model if kind == "judge" else self.config.completer
+        return KeptAnswers(
+            generator,
+            self.opened.store,
+            owner=self._owner(index),
+            kind=kind,
+            max_rows=self.config.completer.max_rows,
+            made_with=config.made_with,
+        )
 
     def _by_labeler(
         self, pool: Sequence[Solution], index: int

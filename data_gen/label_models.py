@@ -1,4 +1,9 @@
-"""What the labelling job opens before its first batch: kept rollouts, models, their one budget."""
+"""What the labelling job opens before its first batch: kept rollouts, models, their one budget.
+
+Answers of judges and programs are kept with the rollouts, so another output with the same folder
+of rollouts finds them. The answers' files of the servers themselves lie beside the output (or in
+`servers.requests`): a request that a killed job had in flight is found from there only.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,15 @@ class ModelConfig:
     """cpu or cuda; by default the GPU where there is one."""
     max_rows: int = 128
     """Texts written side by side; bounds the memory. They share a stream of random numbers."""
+
+    @property
+    def made_with(self) -> str:
+        """What decides a text beside the model's name, as a line of JSON."""
+        if self.servers is None:
+            return json.dumps([self.dtype])
+        guard = self.servers.loop_guard
+        kept = dataclasses.asdict(guard) if guard.enabled else None
+        return json.dumps([self.servers.revision, self.servers.extra, kept], sort_keys=True)
 
 
 @contextlib.contextmanager

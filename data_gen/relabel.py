@@ -45,8 +45,8 @@ class RelabelConfig:
     """How the evidence is read."""
     threshold: float | None = None
     """Of the readings hard and soft (null = 0) and progress (null = 0.8)."""
-    batch_size: int = operational(1000)
-    """Solutions written at once."""
+    batch_size: int = 1000
+    """Solutions written at once; batches are numbered, so a store is finished with the same."""
 
     def __post_init__(self) -> None:
         """Refuse a threshold that means nothing."""

@@ -170,12 +170,9 @@ def unpack(body: bytes | None) -> str | None:
         raise sqlite3.DatabaseError(f"a text that cannot be read ({error})") from error
 
 
-def read_texts(body: bytes) -> list[list[Generation]]:
-    """The texts of a call that was stored."""
+def read_texts(body: bytes) -> list[Generation]:
+    """The texts of a prompt that were stored."""
     return [
-        [
-            Generation(**{**row, "tokens": tuple(Token(**token) for token in row["tokens"])})
-            for row in group
-        ]
-        for group in json.loads(zlib.decompress(body))
+        Generation(**{**row, "tokens": tuple(Token(**token) for token in row["tokens"])})
+        for row in json.loads(zlib.decompress(body))
     ]

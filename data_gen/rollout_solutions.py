@@ -12,6 +12,7 @@ rollout that gives no solution is counted under its reason:
     could_not_tell    its answer could not be checked
     unfinished        it reached its token limit, or repeated itself
     no_steps          it says nothing
+    other_steps       a program (answer_pattern: whole) whose steps do not begin with those kept
     duplicate         the same problem and steps are there already
     enough            its parent has given enough solutions with this outcome
 """
@@ -20,8 +21,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_gen.console import finish
@@ -30,9 +33,11 @@ from prm.config import fingerprint, operational, parse, resolved, run
 from prm.errors import ConfigError, RecordError
 from prm.protocols import Rollout
 from prm.records import LabelledSolution, Problem, Solution, Usage
-from prm.steps import split_steps
+from prm.steps import join_steps, split_steps
 from prm.store import StoreWriter, content_hash, read_records, unique
+from prm.traces.programs import split_program
 from prm.verifiers import extract_answer
+from prm.verifiers.extract import WHOLE
 
 COMMAND = "python -m data_gen.rollout_solutions"
 STRATEGY = "rollout"
@@ -132,7 +137,6 @@ class _Taker:
         self.skipped: Counter[str] = Counter()
         self._per_outcome, self._settings = per_outcome, settings
         self._seen = {(one.solution.problem_id, one.solution.steps) for one in labelled}
-        self._numbers: Counter[str] = Counter()
         self._taken: Counter[tuple[str, bool]] = Counter()
 
     def take(
@@ -145,7 +149,8 @@ class _Taker:
     ) -> None:
         """Take those of a prefix that may be taken."""
         for rollout in rollouts:
-            steps = (*parent.solution.steps[:kept], *_steps_of(rollout))
+            begin = parent.solution.steps[:kept]
+            steps = _steps_of(begin, rollout, self._settings["answer_pattern"])
             if reason := self._reason_to_skip(parent, steps, kept, rollout, is_right=is_right):
                 self.skipped[reason] += 1
             else:
@@ -168,8 +173,10 @@ class _Taker:
             return "could_not_tell"
         if rollout.finish_reason != "stop":
             return "unfinished"
-        if len(steps) == kept:
+        if not (rollout.text or "").strip():
             return "no_steps"
+        if steps[:kept] != parent.solution.steps[:kept] or len(steps) == kept:
+            return "other_steps"
         if (parent.solution.problem_id, steps) in self._seen:
             return "duplicate"
         taken = self._taken[parent.id, rollout.correct]
@@ -179,11 +186,9 @@ class _Taker:
         self, parent: LabelledSolution, steps: tuple[str, ...], rollout: Rollout
     ) -> Solution:
         problem_id = parent.solution.problem_id
-        number = self._numbers[problem_id]
-        self._numbers[problem_id] += 1
         return Solution(
-            # A sample has a bare number; these must not be taken for it.
-            id=f"{problem_id}#rollout-{number}",
+            # A sample has a bare number; the same steps have the same name in every generation.
+            id=f"{problem_id}#rollout-{_hash(problem_id, steps)}",
             problem_id=problem_id,
             steps=steps,
             final_answer=extract_answer(list(steps), self._settings["answer_pattern"]),
@@ -196,9 +201,17 @@ class _Taker:
         )
 
 
-def _steps_of(rollout: Rollout) -> Iterator[str]:
+def _steps_of(begin: Sequence[str], rollout: Rollout, answer_pattern: str) -> tuple[str, ...]:
+    """All steps, cut as the parent's were; of a program they need not begin with ``begin``."""
     # Line breaks around a text are no part of its first or last step.
-    yield from split_steps((rollout.text or "").strip("\n"))
+    text = (rollout.text or "").strip("\n")
+    if answer_pattern == WHOLE:
+        return tuple(split_program(join_steps([*begin, text])))
+    return (*begin, *split_steps(text))
+
+
+def _hash(problem_id: str, steps: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps([problem_id, list(steps)]).encode()).hexdigest()[:12]
 
 
 if __name__ == "__main__":

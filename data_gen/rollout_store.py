@@ -4,7 +4,7 @@ One SQLite file a shard of the job, ``rollouts-00003-of-00008.sqlite``, in a fol
 
     settings   what all its rollouts were made with, one row of JSON: other settings are refused
     rollouts   key (32 bytes: problem and steps kept), ordinal, correct, tokens, finish reason, text
-    answers    key (32 bytes: prompts, parameters, seed) and the texts of a judge's call
+    answers    key (32 bytes: prompt, parameters, seed) and the texts of a judge
     calls      what each call of a model cost, for whom (owner, kind), and from which seed it drew
 
 The text is UTF-8 under zlib. A call and what it gave are one transaction: a job that is killed
@@ -109,23 +109,23 @@ class RolloutStore:
             db.executemany("INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?)", packed)
             add_call(db, spent)
 
-    def answers(self, key: bytes) -> list[list[Generation]] | None:
-        """The texts of a call that was kept under the key, or None."""
-        with explained(self.path):
-            row = self._db.execute("SELECT body FROM answers WHERE key = ?", (key,)).fetchone()
-        return None if row is None else read_texts(row[0])
+    def answers(self, key: bytes) -> list[Generation] | None:
+        """The texts that were kept under the key, or None."""
+        for path, db in ((self.path, self._db), *self._others):
+            with explained(path):
+                row = db.execute("SELECT body FROM answers WHERE key = ?", (key,)).fetchone()
+                if row is not None:
+                    return read_texts(row[0])
+        return None
 
-    def put_answers(self, key: bytes, texts: Sequence[Sequence[Generation]], spent: Spent) -> None:
-        """Keep the texts of a call; they are on the disk afterwards."""
-        rows = [[dataclasses.asdict(text) for text in group] for group in texts]
-        body = zlib.compress(json.dumps(rows).encode(), 1)
+    def put_answers(self, texts: Mapping[bytes, Sequence[Generation]], spent: Spent) -> None:
+        """Keep the texts of a call, by key; they are on the disk afterwards."""
+        rows = [
+            (key, zlib.compress(json.dumps([dataclasses.asdict(one) for one in group]).encode(), 1))
+            for key, group in texts.items()
+        ]
         with self._transaction() as db:
-            db.execute("INSERT INTO answers VALUES (?, ?)", (key, body))
-            add_call(db, spent)
-
-    def note(self, spent: Spent) -> None:
-        """Count what was spent on something that is not kept here."""
-        with self._transaction() as db:
+            db.executemany("INSERT INTO answers VALUES (?, ?)", rows)
             add_call(db, spent)
 
     def num_calls(self, seed: int) -> int:
@@ -189,11 +189,11 @@ class KeptReader:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def get(self, key: bytes) -> list[Rollout]:
-        """All rollouts of a prefix, in the order in which they were made."""
+        """All rollouts of a prefix, of all files, in the order in which they were made."""
+        found: dict[int, Rollout] = {}
         for path, db in self._files:
-            if found := select(path, db, key, 0, 1 << 62):
-                return [found[ordinal] for ordinal in sorted(found)]
-        return []
+            found = select(path, db, key, 0, 1 << 62) | found
+        return [found[ordinal] for ordinal in sorted(found)]
 
 
 def spent_with_other_counts(folder: Path, shard: Shard) -> Ledger:

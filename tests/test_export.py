@@ -8,7 +8,7 @@ import pytest
 
 from data_gen import export, importers
 from data_gen.export_rows import trl_row
-from prm.errors import RecordError
+from prm.errors import ConfigError, RecordError
 from prm.records import (
     Evidence,
     LabelledSolution,
@@ -35,7 +35,9 @@ def labelled(problem, number, hard):
         Evidence("human", 1, 1, "set", 0, None, "ann", "2024-01-01", -1.0, "neutral"),
     )
     return LabelledSolution(
-        solution=Solution(f"{problem}#{number}", problem, steps, None, "stop", "few", "big"),
+        solution=Solution(
+            f"{problem}#{number}", problem, steps, None, "stop", "few", "big", parent="q#0"
+        ),
         labels=tuple(
             StepLabel(t, 1, 4, 0.25, None, one, evidence if t % 2 else (), 30)
             for t, one in enumerate(hard)
@@ -155,6 +157,7 @@ def test_everything_is_there_in_nested_columns(stores):
         "How many?",
         list(ROWS[0].solution.steps),
     )
+    assert row["parent"] == "q#0"
     assert (row["propensity"], row["chosen_by"], row["decoder"]) == (0.5, "entropy", "abc")
     assert (row["root_successes"], row["root_trials"], row["completer"]) == (2, 8, "small")
     assert row["first_error"] == [
@@ -189,6 +192,15 @@ def test_other_splits_are_counted_and_an_earlier_export_is_replaced(stores):
     assert counts["skipped"] == {"other_split": 5}
     names = sorted(path.name for path in (stores / "out").iterdir())
     assert names == ["export.json", "validation.jsonl"]
+
+
+def test_files_that_no_export_has_made_are_not_replaced(stores):
+    (stores / "out").mkdir()
+    (stores / "out" / "test.parquet").write_text("mine")
+    with pytest.raises(ConfigError, match=r"test\.parquet.*no earlier export"):
+        run(stores, "out")
+    assert [path.name for path in (stores / "out").iterdir()] == ["test.parquet"]
+    assert (stores / "out" / "test.parquet").read_text() == "mine"
 
 
 def test_a_solution_whose_problem_is_not_there_is_an_error(stores):

@@ -309,8 +309,9 @@ def test_each_path_through_a_tree_is_a_solution_with_the_rates_of_its_prefixes()
 def test_rates_become_counts_when_the_number_of_rollouts_is_given():
     done = labelled(read("math_aps", TREE, rollouts_per_prefix=8, min_success_rate=0.2)[0][1])
     assert [(label.successes, label.trials) for label in done.labels] == [(4, 8), (2, 16), (0, 8)]
-    # Above the rate good, at 0 wrong, between undecided.
-    assert (hard(done), done.first_error) == ([True, None, False], {})
+    # Above the rate good, at 0 wrong, between undecided: the first error may be there.
+    assert (hard(done), done.first_error) == ([True, None, None], {})
+    assert done.stop_reason == "undecided"
     assert (done.root_successes, done.root_trials) == (6, 8)
     with pytest.raises(RecordError, match="no share of 3"):
         read("math_aps", TREE, rollouts_per_prefix=3)
@@ -380,6 +381,10 @@ def test_labels_that_are_not_made_by_people_are_not_called_theirs():
         {"first_error": "1"},
         {"step_labels": [1, 0]},
         {"step_labels": [1, 0, 2]},
+        {"step_labels": [1, [0], 1]},
+        {"problem": "How \ud83d?"},
+        {"steps": ["a", "\ude00 b", "c"]},
+        {"answer": "\ud83d"},
         {"steps": "abc"},
         {"final_answer_correct": 1},
         {"problem": None},
@@ -468,6 +473,14 @@ def test_one_who_cannot_tell_is_no_disagreement():
     assert hard(done) == [True, True, None]
     done = labelled(seen("ann", (RIGHT, unsure, unsure)), seen("ben", (RIGHT, RIGHT, WRONG)))
     assert (hard(done), done.first_error) == ([True, True, False], {"2": 1.0})
+
+
+def test_behind_a_step_that_nobody_can_tell_nothing_is_known():
+    for last in (WRONG, RIGHT):
+        done = labelled(seen("ann", (RIGHT, Said(value=0.5), last)))
+        assert (hard(done), done.stop_reason) == ([True, None, None], "undecided")
+        assert done.first_error == {}
+        assert done.labels[2].evidence[0].successes == last.successes
 
 
 def test_solutions_with_other_steps_are_never_merged():

@@ -159,6 +159,7 @@ def test_rows_with_ids_are_opinions_of_their_own_also_where_nobody_signs(tmp_pat
 
 
 BAD = ["{", "[1]", json.dumps(BENCH | {"label": 3}), json.dumps(BENCH | {"steps": [1]})]
+BAD += [json.dumps(BENCH | {"steps": ["half a letter: \ud83d"], "label": 0})]
 
 
 @pytest.mark.parametrize("line", BAD)
@@ -176,7 +177,7 @@ def test_bad_rows_may_be_skipped_and_are_counted(tmp_path):
     path.write_text("\n".join([json.dumps(bench(0)[0]), *BAD]) + "\n")
     labels, _ = run(tmp_path / "out", "processbench", path, on_bad_row="skip")
     assert len(labels) == 1
-    assert counts(tmp_path / "out") == (5, 1, Counter(bad_row=4))
+    assert counts(tmp_path / "out") == (6, 1, Counter(bad_row=5))
 
 
 def test_a_git_lfs_pointer_is_no_data_and_the_error_says_so(tmp_path):

@@ -86,7 +86,7 @@ def test_a_tie_or_a_small_share_decides_nothing(indices):
     one = judged(*boxes(*indices))
     assert hard(one) == [None, None, None]
     assert one.stop_reason == "undecided"
-    assert sum(one.first_error.values()) == pytest.approx(1)
+    assert one.first_error == {}
 
 
 def test_an_unreadable_answer_is_counted_and_is_no_vote():
@@ -94,7 +94,7 @@ def test_an_unreadable_answer_is_counted_and_is_no_vote():
     assert one.opinions[0].votes == {"1": 1}
     assert one.opinions[0].note == "1 no_box, 1 no_index, 2 out_of_range"
     assert one.opinions[0].tokens == 35
-    assert one.first_error == {"1": 1.0}
+    assert one.first_error == {}
     # One readable vote of five asked for is not half of them.
     assert hard(one) == [None, None, None]
 
@@ -110,7 +110,7 @@ def test_nothing_readable_says_nothing():
 def test_a_wrong_answer_contradicts_votes_for_no_error():
     one = judged(*boxes(-1, -1, 1), verdict=WRONG)
     assert (one.stop_reason, hard(one)) == ("contradicts_verdict", [None, None, None])
-    assert one.first_error == {"1": 1.0}
+    assert one.first_error == {}
     assert one.opinions[0].votes == {"1": 1, "none": 2}
     assert judged(*boxes(-1, -1, 1), verdict=RIGHT).stop_reason == "all_steps_good"
 

@@ -5,6 +5,7 @@ import pytest
 from data_gen import relabel
 from data_gen.labelers.bayes import redecode
 from data_gen.relabel import by_progress, read_anew
+from prm.errors import StoreError
 from prm.records import Evidence, LabelledSolution, StepLabel, Verdict
 from prm.store import StoreWriter, read_records
 from tests.tiny import tiny_problem, tiny_solution
@@ -97,6 +98,14 @@ def test_the_job_writes_every_row_and_says_what_it_found(store, tmp_path, capsys
     assert (tmp_path / "b" / "shard-00000-of-00001.jsonl").read_text() == (
         tmp_path / "c" / "shard-00000-of-00001.jsonl"
     ).read_text()
+
+
+def test_a_store_is_not_finished_with_batches_of_another_size(store, tmp_path):
+    words = ["--labels", str(store), "--output", str(tmp_path / "out"), "--batch_size"]
+    relabel.main([*words, "3"])
+    with pytest.raises(StoreError):
+        relabel.main([*words, "2"])
+    assert len(list(read_records(tmp_path / "out", LabelledSolution))) == 7
 
 
 def test_the_posterior_is_read_from_the_counts_alone(store, tmp_path):

@@ -1,5 +1,6 @@
 """Rollouts that were paid for become solutions."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -12,7 +13,7 @@ from prm.errors import StoreError
 from prm.ledger import Ledger
 from prm.protocols import Rollout
 from prm.records import LabelledSolution, Solution, StepLabel
-from prm.store import StoreWriter, read_records
+from prm.store import Shard, StoreWriter, read_records
 from tests.label_setup import rows, run_job, stores
 from tests.sample_setup import counts, write_problems
 from tests.tiny import tiny_labelled, tiny_problem
@@ -59,7 +60,7 @@ def test_a_rollout_is_a_solution_with_the_steps_that_it_began_with(given):
     assert one.steps == ("good", "next \n", "Answer: 16")
     assert one.final_answer == "16"
     assert (one.parent, one.strategy, one.model) == ("tiny/0000#0", "rollout", "m")
-    assert one.id == "tiny/0000#rollout-0"
+    assert re.fullmatch("tiny/0000#rollout-[0-9a-f]{12}", one.id)
     assert one.usage.generated_tokens == 9
     assert one.sampling == {"temperature": 1}
 
@@ -102,6 +103,55 @@ def test_a_start_is_right_by_its_probability_or_else_by_its_hard_label(
     one = LabelledSolution(one.solution, (label, *one.labels[1:]), {}, one.verdict, "t", "known")
     assert begins_right(one, 1, 0.95) is expected
     assert begins_right(one, 0, 0.95)
+
+
+def test_the_second_generation_has_other_names_than_the_first(given):
+    folder = given({1: [Rollout(True, 9, f"way {k}\nAnswer: 16") for k in range(2)]})
+    first = made(folder)
+    problem = tiny_problem()
+    with StoreWriter(folder / "labels2", job="test", config={}, config_hash="0") as writer:
+        writer.append("all", [tiny_labelled(problem, first[0].steps, None)])
+    with RolloutStore(folder / "rollouts2", settings=SETTINGS) as store:
+        rollout = Rollout(True, 9, "another way\nAnswer: 16")
+        key = prefix_key(problem, first[0].steps[:2])
+        store.put([(key, 0, rollout)], Spent("x", "rollouts", Ledger()))
+    given_too = {"labels": folder / "labels2", "rollouts": folder / "rollouts2"}
+    rollout_solutions.main(words(folder, **given_too, output=folder / "more2"))
+    second = list(read_records(folder / "more2", Solution))
+    assert len({one.id for one in (*first, *second)}) == 3
+
+
+def test_rollouts_of_a_prefix_are_found_in_the_files_of_all_shards(given):
+    folder = given({1: [Rollout(True, 9, "a\nAnswer: 16"), Rollout(False, 9, "b\nAnswer: 1")]})
+    key = prefix_key(tiny_problem(), STEPS[:1])
+    with RolloutStore(folder / "rollouts", Shard(0, 2), settings=SETTINGS) as store:
+        more = [(key, 2, Rollout(True, 9, "c\nAnswer: 16"))]
+        store.put(more, Spent("x", "rollouts", Ledger()))
+    assert [one.steps[1] for one in made(folder)] == ["a", "b", "c"]
+
+
+def test_a_program_goes_on_in_the_steps_of_programs_or_is_counted(tmp_path):
+    steps = ["n = int(input())\nm = 2 * n", "for i in range(m):\n    print(i)"]
+    goes_on = "for i in range(n):\n    print(2 * i)\n    print(2 * i + 1)"
+    rollouts = [
+        Rollout(True, 9, f"\n{goes_on}\n\nprint(m)\n"),
+        Rollout(True, 9, "m += 0\nprint(m)"),  # It goes on with the step kept: no step begins.
+        Rollout(True, 9, " \n"),
+    ]
+    problem = tiny_problem()
+    write_problems(tmp_path / "problems", [problem])
+    with StoreWriter(tmp_path / "labels", job="test", config={}, config_hash="0") as writer:
+        writer.append("all", [tiny_labelled(problem, steps, 1)])
+    with RolloutStore(
+        tmp_path / "rollouts", settings=SETTINGS | {"answer_pattern": "whole"}
+    ) as store:
+        key = prefix_key(problem, steps[:1])
+        named = [(key, ordinal, one) for ordinal, one in enumerate(rollouts)]
+        store.put(named, Spent("x", "rollouts", Ledger()))
+    [one] = made(tmp_path)
+    assert one.steps == (steps[0], f"{goes_on}\n", "print(m)")
+    assert one.final_answer == "\n".join([steps[0], goes_on, "", "print(m)"])
+    assert counts(tmp_path / "more") == (3, 1, {"other_steps": 1, "no_steps": 1})
 
 
 def test_a_folder_without_rollouts_is_an_error(given, tmp_path):

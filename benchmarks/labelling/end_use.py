@@ -97,12 +97,17 @@ def result(name: str, seed: str, drawn: Drawn, test: Drawn, options: argparse.Na
     """
     folder: Path = options.output / f"{name.replace(' ', '-')}-{seed}"
     path = folder / "result.json"
-    settings = {"budget": options.budget, "steps": options.steps}
+    settings = {"budget": options.budget, "steps": options.steps, "pool": str(options.pool)}
+    begun_with = folder / "settings.json"
+    if begun_with.exists() and read_json(begun_with) != settings:
+        raise SystemExit(f"{folder} was begun with other settings; delete it")
     if path.exists():
         kept = read_json(path)
         if kept.pop("settings") != settings:
             raise SystemExit(f"{path} was made with other settings; delete {folder}")
         return Row(**kept)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(begun_with, settings)
     bought = buy(ARMS[name].labelers, in_turns(drawn), drawn, options.budget)
     say(f"{name}, {seed}: {len(bought.labelled)} solutions for {bought.tokens:,} tokens")
     begun = time.monotonic()

@@ -143,6 +143,8 @@ def fill(folder: Path, config: PoolConfig, drawer: Drawer) -> None:
         for name, lines in _lines(config).items()
         for index in range(len(lines))
     ]
+    for name in _lines(config):
+        _cut_torn_line(folder / f"{name}.jsonl")
     for index, name, problems in sorted(todo, key=lambda one: (one[1] == "test", one[0], one[1])):
         path = folder / f"{name}.jsonl"
         if index < len(read_drawn(path)):
@@ -154,6 +156,13 @@ def fill(folder: Path, config: PoolConfig, drawer: Drawer) -> None:
         append(path, json.dumps(drawn.to_json()) + "\n")
         seconds = time.monotonic() - begun
         say(f"pool: {name}, line {index}: {drawn.summary}, {drawn.tokens / seconds:.0f} tokens/s")
+
+
+def _cut_torn_line(path: Path) -> None:
+    """What a killed run left in its middle is drawn anew; only the one writer may do this."""
+    if path.exists():
+        text = path.read_bytes()
+        path.write_bytes(text[: text.rfind(b"\n") + 1])
 
 
 def _lines(config: PoolConfig) -> dict[str, list[list[Problem]]]:

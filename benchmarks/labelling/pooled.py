@@ -87,13 +87,11 @@ class Drawn:
 
 
 def read_drawn(path: Path) -> list[Drawn]:
-    """The whole lines of a file; a torn last one, of a run that was killed, is cut off."""
+    """The whole lines of a file; a torn last one, of a run that was killed, is left out."""
     if not path.exists():
         return []
     text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        path.write_bytes(whole)
     return [
         Drawn.from_json(json.loads(line), f"{path}, line {number}")
         for number, line in enumerate(whole.splitlines(), 1)

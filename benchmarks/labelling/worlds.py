@@ -9,7 +9,8 @@ solutions splits the risk of an error unevenly over its 5 to 20 steps, so that a
 this fixes the success rate of every correct prefix, V_t = prod_{s>t} (1 - risk_s), and where errors
 happen. After an error rollouts still reach the right answer at a rate of the solution's own, drawn
 around q; on the way to a wrong answer it fades to 0, on the way to a right one it rises to 1. The
-checker is noisy. In the other shapes the labelers' assumptions fail:
+checker is noisy. The other shapes are harder (some of them the Bayesian labeler can learn: it knows
+of dips and of early and late errors; worlds of your own are the sharper test):
 
     dips      a fifth of the correct prefixes are hard to go on from: success x 0.15
     bimodal   a wrong prefix is either harmless (0.75) or deadly (0.02), q on average

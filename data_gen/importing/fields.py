@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from prm.errors import RecordError
 
 Row = Mapping[str, Any]
+
+# Half a letter: JSON can say it (\ud83d alone), but no store can hold it.
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def refuse(where: str, what: str) -> RecordError:
@@ -23,7 +27,7 @@ def text(row: Row, name: str, where: str) -> str:
     value = row.get(name)
     if not isinstance(value, str):
         raise refuse(where, f"field {name!r} should hold text, found {value!r:.60}")
-    return value
+    return _writable(value, name, where)
 
 
 def text_or(row: Row, name: str, where: str, default: str = "") -> str:
@@ -33,7 +37,7 @@ def text_or(row: Row, name: str, where: str, default: str = "") -> str:
         return default
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise refuse(where, f"field {name!r} should hold text or a number, found {value!r:.60}")
-    return str(value)
+    return _writable(str(value), name, where)
 
 
 def texts(row: Row, name: str, where: str) -> tuple[str, ...]:
@@ -41,7 +45,7 @@ def texts(row: Row, name: str, where: str) -> tuple[str, ...]:
     value = row.get(name)
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise refuse(where, f"field {name!r} should hold a list of texts, found {value!r:.60}")
-    return tuple(value)
+    return tuple(_writable(one, name, where) for one in value)
 
 
 def whole(row: Row, name: str, where: str) -> int:
@@ -81,3 +85,10 @@ def place(value: int, num_steps: int, where: str) -> int | None:
     if not -1 <= value < num_steps:
         raise refuse(where, f"the first wrong step is {value}, of {num_steps} steps (from 0)")
     return None if value == -1 else value
+
+
+def _writable(value: str, name: str, where: str) -> str:
+    if found := _LONE_SURROGATE.search(value):
+        near = value[max(found.start() - 20, 0) : found.end()]
+        raise refuse(where, f"field {name!r} holds half a letter, a lone surrogate: {near!r}")
+    return value

@@ -1,7 +1,8 @@
 """What all annotators say of one solution, as one labelled solution. Nobody is outvoted.
 
 Each source votes for the place where it sees the first error. ``first_error`` holds the shares of
-the votes. A step that they judge differently has no hard label, nor has any step behind it.
+the votes. A step that they judge differently, or that nobody can tell, has no hard label, nor has
+any step behind it: a first error there could hide.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _hard(rows: Sequence[Imported]) -> tuple[list[bool | None], str]:
     reason = "all_steps_good" if rows[0].steps else "no_steps"
     for step in range(len(rows[0].steps)):
         said = {labels[step] for labels in each} - {None}
-        is_behind = reason in (DISAGREEMENT, "first_error_found")
+        is_behind = reason in (DISAGREEMENT, "first_error_found", "undecided")
         hard.append(None if is_behind or len(said) != 1 else said.pop())
         if is_behind:
             continue

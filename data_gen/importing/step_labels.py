@@ -55,7 +55,8 @@ def _said(
     labels = row.get("step_labels")
     if labels is None:
         return up_to(first, num_steps)
-    if not isinstance(labels, list) or len(labels) != num_steps or set(labels) - {0, 1}:
+    is_list = isinstance(labels, list) and len(labels) == num_steps
+    if not is_list or any(label not in (0, 1) for label in labels):
         raise refuse(where, f"step_labels should be {num_steps} of 0 and 1, found {labels!r:.60}")
     if first is None:
         return tuple(RIGHT if label else options.neutral_said() for label in labels)

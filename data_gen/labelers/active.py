@@ -89,7 +89,10 @@ def uncertainty(members: Sequence[Scores], by: By) -> float:
 
 
 def propensities(unsure: Sequence[float], config: ChooseConfig) -> list[float]:
-    """The probability of each to be chosen; they add up to the share of all.
+    """The probability of each to be chosen.
+
+    They add up to the share of all, as far as floor and ceiling allow: to more where the greedy
+    part and the floor of the others need more, to less where only the floor is left for many.
 
     The greedy part has 1. Of the others it is proportional to the uncertainty, between the floor
     and 1; the factor is found by bisection.
@@ -97,7 +100,7 @@ def propensities(unsure: Sequence[float], config: ChooseConfig) -> list[float]:
     total = config.share * len(unsure)
     ranked = sorted(range(len(unsure)), key=lambda i: (-unsure[i], i))
     certain = set(ranked[: int(config.greedy_share * len(unsure))])
-    rest = [max(value, 0.0) for i, value in enumerate(unsure) if i not in certain]
+    rest = [max(0.0, value) for i, value in enumerate(unsure) if i not in certain]
     wanted = total - len(certain)
     if rest and not any(rest):
         rest = [1.0] * len(rest)
@@ -116,10 +119,15 @@ def choose(
 ) -> dict[str, Choice]:
     """The chosen solutions, by id; None is one that no PRM can score, which has the share itself.
 
+    So has one whose uncertainty is no number.
     Whether a solution is chosen depends on the seed, its id and its propensity, not on the order.
     """
     # Sorted: sums and ties must not depend on the order.
-    known = {name: value for name, value in sorted(unsure.items()) if value is not None}
+    known = {
+        name: value
+        for name, value in sorted(unsure.items())
+        if value is not None and math.isfinite(value)
+    }
     chances = dict(zip(known, propensities(list(known.values()), config), strict=True))
     chosen = {}
     for name in unsure:
@@ -143,12 +151,19 @@ def score_steps(scorer: Scorer, items: Sequence[Item]) -> list[list[float] | Non
 
 
 def scores_of(prm: str, items: Mapping[str, Item]) -> dict[str, list[float]]:
-    """The step scores by a published PRM, of the solutions that it can read."""
+    """The step scores by a published PRM, of the solutions that it can read.
+
+    A solution with a score that is not finite is left out: the PRM cannot score it.
+    """
     from prm.scoring import Scorer
 
     rows = score_steps(Scorer.from_pretrained(prm), list(items.values())) if items else []
     named = zip(items, rows, strict=True)
-    return {name: scores for name, scores in named if scores is not None}
+    return {
+        name: scores
+        for name, scores in named
+        if scores is not None and all(map(math.isfinite, scores))
+    }
 
 
 def unsure_of(prms: Sequence[str], items: Mapping[str, Item], by: By) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ All counts of a solution are read together (`bayes_model`), the next rollout goe
 most of the first error for its tokens, and none is bought that is not worth its ``price``. The
 parameters of the chain are learned over the pool while it is labelled; siblings' verdicts, judges
 and old PRMs are evidence too. Thousands of solutions are in flight: each round asks for one rollout
-of each that is still open.
+of each that is still open (later for a few).
 """
 
 from __future__ import annotations
@@ -139,21 +139,18 @@ def redecode(
     for _ in range(8):
         run.learn()
     read = iter(run.labels(opinions))
-    return [
+    return [_reread(one, next(read)) if one.solution.steps else one for one in labelled]
+
+
+def _reread(old: LabelledSolution, new: LabelledSolution) -> LabelledSolution:
+    """The old label, all its evidence with it, as the new one reads it."""
+    labels = tuple(
         dataclasses.replace(
-            next(read),
-            labeler=one.labeler,
-            stop_reason=one.stop_reason,
-            completer=one.completer,
-            propensity=one.propensity,
-            chosen_by=one.chosen_by,
-            tokens=one.tokens,
-            tokens_by_kind=one.tokens_by_kind,
+            was, success_rate=now.success_rate, prefix_correct=now.prefix_correct, hard=now.hard
         )
-        if one.solution.steps
-        else one
-        for one in labelled
-    ]
+        for was, now in zip(old.labels, new.labels, strict=True)
+    )
+    return dataclasses.replace(old, labels=labels, first_error=new.first_error, decoder=new.decoder)
 
 
 class _Run:
@@ -194,7 +191,7 @@ class _Run:
                 asks[self._pool.key(slot)] = self._pool.request(slot, min(room, batch))
                 self._bought[b] += min(room, batch)
             await self._pool.tally.ask(asks, rollouts)
-            self._measure(asks)
+            self._measure({slot for _, slot in wanted})
             self._pool.refresh([slot for _, slot in wanted])
             self._round += 1
 
@@ -210,21 +207,25 @@ class _Run:
             slots = self._pool.slots[part, first:]
             ended = self._pool.ended[slots] & (slots >= 0)
             shut = ended | self._pool.unread[slots] | (slots < 0)
-            value = np.where(shut, -1.0, values(post) / cost[first:])
-            best = value.argmax(1)
-            for b, column, worth, gone in zip(part, best, value.max(1), ended.any(1), strict=True):
-                if worth >= price:
+            worth = values(post) / cost[first:]
+            value = np.where(shut, -1.0, worth)
+            missed = np.where(ended, worth, -1.0).max(1) >= price
+            for b, column, most, gone in zip(
+                part, value.argmax(1), value.max(1), missed, strict=True
+            ):
+                if most >= price:
                     wanted.append((int(b), int(self._pool.slots[b, first + column])))
                 else:
                     self._reasons[b] = "budget" if gone else "price"
         return wanted
 
-    def _measure(self, asks: Mapping[Key, tuple[Solution, int, int]]) -> None:
+    def _measure(self, slots: set[int]) -> None:
         """Learn what a step costs in tokens, over the pool."""
         tally, tokens, steps = self._pool.tally, 0.0, 0.0
-        for key, (solution, kept, _) in asks.items():
+        for slot in slots:
+            key = self._pool.key(slot)
             tokens += tally.counts[key].tokens
-            steps += tally.had[key] * (len(solution.steps) - kept)
+            steps += tally.had[key] * self._pool.steps_left(slot)
         if steps:
             self._step_tokens = 0.7 * self._step_tokens + 0.3 * max(1.0, tokens / steps)
 

@@ -39,7 +39,7 @@ _RECOVERY_WEIGHT = 3.0
 def learn(
     hyper: Hyper, evidence: Evidence, sample: Array, *, rounds: int = 3, search: bool = True
 ) -> Hyper:
-    """Better parameters: the priors by EM over the whole pool, the others on a sample of it."""
+    """Better parameters: the priors by EM over all the evidence, the others on a sample of it."""
     for _ in range(rounds):
         hyper = _maximise(hyper, evidence)
     if search:

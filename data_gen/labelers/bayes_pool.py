@@ -41,6 +41,10 @@ class Pool:
         heads = self._find_prefixes()
         names = {name: i for i, name in enumerate(dict.fromkeys(s.problem_id for s in solutions))}
         problems = np.array([names[one.problem_id] for one in solutions])
+        for b, solution in enumerate(solutions):
+            if solution.parent is not None:
+                # It says nothing of the problem's V_0, and is a problem of its own.
+                problems[b], heads[b] = len(names) + b, -1 - b
         self._won = np.zeros(len(self._solution_of))
         self._lost = np.zeros(len(self._solution_of))
         self.ended = np.zeros(len(self._solution_of), bool)
@@ -74,12 +78,17 @@ class Pool:
     def _add_siblings(self, won: Array, lost: Array) -> None:
         """Verdicts of others at the longest prefix that is shared with them."""
         through: dict[int, Counter[bool]] = defaultdict(Counter)
-        for row, verdict in zip(self.slots, self.verdicts, strict=True):
-            if verdict.label is not None:
+        # One with a parent may have been chosen by its end: it does not count.
+        heard = [
+            None if one.parent is not None else verdict.label
+            for one, verdict in zip(self.solutions, self.verdicts, strict=True)
+        ]
+        for row, label in zip(self.slots, heard, strict=True):
+            if label is not None:
                 for slot in row[row >= 0]:
-                    through[int(slot)][verdict.label] += 1
-        for b, (row, verdict) in enumerate(zip(self.slots, self.verdicts, strict=True)):
-            deeper: Counter[bool] = Counter([verdict.label] if verdict.label is not None else [])
+                    through[int(slot)][label] += 1
+        for b, (row, label) in enumerate(zip(self.slots, heard, strict=True)):
+            deeper: Counter[bool] = Counter([label] if label is not None else [])
             for column in np.flatnonzero(row >= 0)[::-1]:
                 here = through[int(row[column])]
                 won[b, column] = here[True] - deeper[True]
@@ -119,6 +128,11 @@ class Pool:
         """What to ask for ``count`` more rollouts of a prefix."""
         b, kept = self._solution_of[slot]
         return self.solutions[b], kept, count
+
+    def steps_left(self, slot: int) -> int:
+        """Steps that a rollout of the prefix is expected to write."""
+        b, kept = self._solution_of[slot]
+        return int(self.lengths[b]) - kept
 
     def key(self, slot: int) -> Key:
         """The prefix itself."""

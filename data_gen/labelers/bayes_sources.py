@@ -100,7 +100,9 @@ class Sources:
         for b, author, votes in self._votes:
             log[b] += self._of_votes(self._judges[author], votes, int(self._lengths[b]))
         log += _SHARED_NOISE * self._of_scores()
-        return np.asarray(np.exp(log - log.max(1, keepdims=True)))
+        before = np.arange(self._shape[1]) < (self._shape[1] - 1 - self._lengths)[:, None]
+        top = np.where(before, -np.inf, log).max(1, keepdims=True)
+        return np.asarray(np.where(before, 1.0, np.exp(log - top)))
 
     def _of_votes(self, judge: _Judge, votes: Array, length: int) -> Array:
         width = self._shape[1]

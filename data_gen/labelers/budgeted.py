@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from data_gen.models import seed_of
 from prm.errors import BudgetError
 from prm.generation.budget import Budget, Reservation
 from prm.ledger import Ledger, Metered
 from prm.protocols import ChatGenerator, Generation, Prompt, SamplingParams
+
+
+@runtime_checkable
+class GeneratesSome(Protocol):
+    """A generator with a budget, whose end may leave prompts without a text."""
+
+    ledger: Ledger
+
+    def generate_some(
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seed: int
+    ) -> list[list[Generation]]:
+        """``params.n`` texts for each prompt there is room for; no text for the others."""
+        ...
 
 
 class BudgetedGenerator:

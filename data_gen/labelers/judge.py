@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from data_gen.labelers.asking import charge, generator_of, problem_of, problems_of
 from data_gen.labelers.places import NONE, labelled_by_opinion
-from data_gen.labelers.rollouts import generate_metered
+from data_gen.labelers.rollouts import generate_some
 from data_gen.labelers.verdicts import own_verdicts, wait_for
 from data_gen.models import seed_of
 from data_gen.prompting import Strategy, load_strategy
@@ -72,6 +72,8 @@ class JudgeLabeler:
     ) -> list[LabelledSolution]:
         """One labelled solution for each of the pool, in order.
 
+        One that a budget left no room to ask about says "budget" and nothing of its steps.
+
         Raises:
             ConfigError: there is no model to ask, or a solution's problem is not known.
         """
@@ -81,7 +83,7 @@ class JudgeLabeler:
         settings = _settings(self.votes, self.sampling, self.prompt, self.seed, self.at_once)
         said, cost = _ask(pool, problems, generator, settings)
         charge(rollouts, cost)
-        return [
+        labelled = [
             labelled_by_opinion(
                 solution,
                 said.get(solution.id),
@@ -90,6 +92,12 @@ class JudgeLabeler:
                 votes_needed=self.min_share * self.votes,
             )
             for solution, verdict in zip(pool, verdicts, strict=True)
+        ]
+        return [
+            dataclasses.replace(one, stop_reason="budget")
+            if one.solution.steps and one.id not in said
+            else one
+            for one in labelled
         ]
 
 
@@ -105,7 +113,7 @@ def opinions(
 ) -> dict[str, Opinion]:
     """What the model says of each solution, by its id; a solution without steps has no opinion.
 
-    All answers are asked for in one call. Equal solutions of a problem are judged once: the first
+    Nor has one that a budget left no room for. All answers are asked for in one call. Equal solutions of a problem are judged once: the first
     of them carries the tokens, so that the sum is what was spent.
 
     Raises:
@@ -185,12 +193,12 @@ def _ask(
     if not ordered:
         return {}, Ledger()
     seed = seed_of(settings.seed, "judge", settings.strategy.id)
-    texts, cost = generate_metered(generator, ordered, settings.params, seed)
+    texts, cost = generate_some(generator, ordered, settings.params, seed)
     answers = dict(zip(ordered, texts, strict=True))
     said: dict[str, Opinion] = {}
     for solution in pool:
-        if solution.id in prompts and solution.id not in said:
-            group = answers[prompts[solution.id]]
+        group = answers[prompts[solution.id]] if solution.id in prompts else []
+        if group and solution.id not in said:
             said[solution.id] = _opinion(group, len(solution.steps), generator.name, settings)
             answers[prompts[solution.id]] = [_already_paid(text) for text in group]
     return said, cost

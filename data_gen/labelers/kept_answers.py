@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from data_gen.labelers.rollouts import generate_metered
+from data_gen.labelers.rollouts import generate_some
 from data_gen.models import seed_of
 from data_gen.rollout_file import Spent
 from data_gen.rollout_store import RolloutStore
+from prm.errors import BudgetError
 from prm.ledger import Ledger
 from prm.protocols import Chat, ChatGenerator, Generation, Prompt, SamplingParams
 
 
 class KeptAnswers:
-    """Satisfies `ChatGenerator`: the same call is paid for once, chunk by chunk.
+    """Satisfies `ChatGenerator`: the texts of a prompt are paid for once, and counted once.
 
-    Servers keep each answer by themselves: of theirs only the cost is noted.
+    They are kept by prompt, so that other batches and other numbers of rows find them. What
+    servers keep by themselves is kept here too: read from there it would be counted as spent at
+    every start. Only a prompt with a text that failed is asked, and counted, again.
     """
 
     def __init__(
@@ -29,13 +32,18 @@ class KeptAnswers:
         owner: str,
         kind: str,
         max_rows: int,
+        made_with: str = "",
     ) -> None:
-        """``kind``: what the answers are for, as their cost is counted: judge or program."""
+        """``kind``: what the answers are for, as their cost is counted: judge or program.
+
+        ``made_with``: what decides an answer beside name, prompt, parameters and seed.
+        """
         self.generator, self.store = generator, store
         self.name = generator.name
         self.keeps_answers: bool = getattr(generator, "keeps_answers", False)
         self.ledger = Ledger()
         self._owner, self._kind, self._max_rows = owner, kind, max_rows
+        self._made_with = made_with
 
     def generate(
         self, prompts: Sequence[Prompt], params: SamplingParams, *, seed: int
@@ -43,35 +51,56 @@ class KeptAnswers:
         """``params.n`` texts for each prompt, in order; those kept before cost nothing.
 
         Raises:
-            BudgetError: the budget leaves no room for the next chunk; those before are kept.
+            BudgetError: the budget leaves no room for all; what was answered is kept.
         """
+        texts = self.generate_some(prompts, params, seed=seed)
+        if not all(texts):
+            raise BudgetError(f"the budget leaves no room for {texts.count([])} more prompts")
+        return texts
+
+    def generate_some(
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seed: int
+    ) -> list[list[Generation]]:
+        """The same, and no text for the prompts that the budget leaves no room for.
+
+        Equal prompts share their texts.
+        """
+        keys = {prompt: self._key(prompt, params, seed) for prompt in prompts}
+        found = {prompt: self.store.answers(key) or [] for prompt, key in keys.items()}
+        missing = {prompt: keys[prompt] for prompt, group in found.items() if not group}
         size = max(1, self._max_rows // max(1, params.n))
         if self.keeps_answers:
-            size = max(1, len(prompts))
-        texts: list[list[Generation]] = []
-        for begin in range(0, len(prompts), size):
-            texts += self._chunk(prompts[begin : begin + size], params, seed)
-        return texts
+            size = max(1, len(missing))
+        todo = list(missing)
+        for begin in range(0, len(todo), size):
+            chunk = {prompt: missing[prompt] for prompt in todo[begin : begin + size]}
+            found |= self._ask(chunk, params, seed)
+        return [found[prompt] for prompt in prompts]
 
-    def _chunk(
-        self, prompts: Sequence[Prompt], params: SamplingParams, seed: int
-    ) -> list[list[Generation]]:
-        if self.keeps_answers:
-            texts, cost = generate_metered(self.generator, prompts, params, seed)
-            self.store.note(Spent(self._owner, self._kind, cost))
-        else:
-            key = _key(self.name, prompts, params, seed)
-            kept = self.store.answers(key)
-            if kept is not None:
-                return kept
-            own_seed = seed_of(seed, key.hex())
-            texts, cost = generate_metered(self.generator, prompts, params, own_seed)
-            self.store.put_answers(key, texts, Spent(self._owner, self._kind, cost))
-        self.ledger += cost
-        return texts
+    def _ask(
+        self, keys: Mapping[Prompt, bytes], params: SamplingParams, seed: int
+    ) -> dict[Prompt, list[Generation]]:
+        """Ask and keep, until all have texts or the budget leaves no room."""
+        found: dict[Prompt, list[Generation]] = {}
+        while rest := [prompt for prompt in keys if prompt not in found]:
+            names = b"".join(keys[prompt] for prompt in rest)
+            # Texts of a model in this process depend on their company.
+            own = seed if self.keeps_answers else seed_of(seed, hashlib.sha256(names).hexdigest())
+            texts, cost = generate_some(self.generator, rest, params, own)
+            given = {prompt: group for prompt, group in zip(rest, texts, strict=True) if group}
+            if not given:
+                break
+            whole = {
+                keys[prompt]: group
+                for prompt, group in given.items()
+                if all(text.finish_reason != "error" for text in group)
+            }
+            self.store.put_answers(whole, Spent(self._owner, self._kind, cost))
+            self.ledger += cost
+            found |= given
+        return found
 
-
-def _key(name: str, prompts: Sequence[Prompt], params: SamplingParams, seed: int) -> bytes:
-    plain = [dataclasses.asdict(one) if isinstance(one, Chat) else one for one in prompts]
-    parts = [name, plain, dataclasses.asdict(params), seed]
-    return hashlib.sha256(json.dumps(parts).encode()).digest()
+    def _key(self, prompt: Prompt, params: SamplingParams, seed: int) -> bytes:
+        plain = dataclasses.asdict(prompt) if isinstance(prompt, Chat) else prompt
+        parts = [self.name, self._made_with, plain, dataclasses.asdict(params), seed]
+        return hashlib.sha256(json.dumps(parts).encode()).digest()

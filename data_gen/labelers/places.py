@@ -92,7 +92,8 @@ def labelled_by_opinion(
     elif reason == "undecided" and leader(votes, votes_needed) == NONE:
         reason = "contradicts_verdict"
     tokens = opinion.tokens if opinion else 0
-    first_error = shares(told)
+    # Undecided is no posterior: the votes themselves stand in the opinion.
+    first_error = shares(told) if place is not None else {}
     return LabelledSolution(
         solution=solution,
         labels=plain_labels(

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from data_gen.labelers.budgeted import BudgetedGenerator, tokens_of
+from data_gen.labelers.budgeted import GeneratesSome, tokens_of
 from data_gen.models import seed_of
 from data_gen.prompting import Strategy
 from prm.ledger import Ledger, Metered
@@ -24,8 +24,8 @@ Asked = tuple[Solution, int, int]
 class GeneratorRollouts:
     """Satisfies `Rollouts`; all requests of a call go to the generator together.
 
-    A prefix gets fewer rollouts than asked for only where the generator is a `BudgetedGenerator`
-    whose budget has ended.
+    A prefix gets fewer rollouts than asked for only where the generator is a `GeneratesSome` whose
+    budget has ended. Half a letter (a lone surrogate) in a text becomes U+FFFD.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class GeneratorRollouts:
         rest = list(range(len(asked)))
         while rest:
             seed = seed_of(self.seed, "rollouts", had if self._keeps_answers else self.num_calls)
-            found, cost = _generate_some(self.generator, [asked[i] for i in rest], params, seed)
+            found, cost = generate_some(self.generator, [asked[i] for i in rest], params, seed)
             self.num_calls += 1
             self.ledger += cost
             if not any(found):
@@ -160,6 +160,7 @@ class GeneratorRollouts:
         self, prefixes: list[tuple[Solution, int]], texts: list[list[Generation]]
     ) -> list[list[Rollout]]:
         """The texts that continue each prefix, with what their answers are worth."""
+        texts = [[_in_whole_letters(text) for text in group] for group in texts]
         items = [
             (self.problems[solution.problem_id], self._answer(solution.steps[:kept], text.text))
             for (solution, kept), group in zip(prefixes, texts, strict=True)
@@ -190,11 +191,11 @@ def generate_metered(
     return texts, _cost(generator, before, texts)
 
 
-def _generate_some(
+def generate_some(
     generator: ChatGenerator, prompts: Sequence[Prompt], params: SamplingParams, seed: int
 ) -> tuple[list[list[Generation]], Ledger]:
     """The same; a prompt that a budget leaves no room for has no text."""
-    if not isinstance(generator, BudgetedGenerator):
+    if not isinstance(generator, GeneratesSome):
         return generate_metered(generator, prompts, params, seed)
     before = generator.ledger
     return generator.generate_some(prompts, params, seed=seed), generator.ledger - before
@@ -204,6 +205,12 @@ def _cost(
     generator: ChatGenerator, before: Ledger, texts: Sequence[Sequence[Generation]]
 ) -> Ledger:
     return generator.ledger - before if isinstance(generator, Metered) else tokens_of(texts)
+
+
+def _in_whole_letters(text: Generation) -> Generation:
+    """A model may emit half a letter, which no UTF-8 file can hold."""
+    whole = text.text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if whole == text.text else dataclasses.replace(text, text=whole)
 
 
 def _rollout(text: Generation, label: bool | None) -> Rollout:

@@ -22,9 +22,12 @@ class Tally:
         """Prefixes that gave fewer rollouts than asked for: no more of them can be had."""
 
     def add_siblings(self, pool: Sequence[Solution], verdicts: Sequence[Verdict]) -> None:
-        """Count the solutions as continuations of their own prefixes."""
+        """Count the solutions as continuations of their own prefixes.
+
+        One with a parent was made from another one, perhaps chosen by its end: it does not count.
+        """
         for solution, verdict in zip(pool, verdicts, strict=True):
-            if verdict.label is None:
+            if verdict.label is None or solution.parent is not None:
                 continue
             # The last step of a finished solution is judged by the verdict, not by itself.
             for step in range(len(solution.steps) - 1):
