@@ -12,7 +12,8 @@ opinions are kept in the labels, so that these can be read anew (data_gen.relabe
 could not be decided has no hard label: a failure is never a label.
 
 At the end of its budget the job ends with what is known by then: stop_reason "budget", batches that
-were not begun (or whose programs were not all written) counted as skipped. The same command with a larger budget goes on.
+were not begun (or whose programs were not all written) counted as skipped. The same command with a
+larger budget goes on.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ def _hashes_of_models(config: LabelConfig) -> dict[str, str]:
         named["implicit.reference"] = config.implicit.reference
     # What is no folder here is named by its hub id.
     return {
-        name: _files_hash(Path(folder)) for name, folder in named.items() if Path(folder).is_dir()
+        name: _files_hash(Path(folder))
+        for name, folder in named.items()
+        if folder and Path(folder).is_dir()
     }
 
 

@@ -14,7 +14,7 @@ from data_gen.labelers.active import (
     step_uncertainty,
     uncertainty,
 )
-from prm.errors import ConfigError
+from prm.errors import ConfigError, StoreError
 from tests.label_setup import rows, run_job, stores
 from tests.tiny import tiny_scorer_folder
 
@@ -87,6 +87,40 @@ def test_one_that_no_prm_can_score_has_the_share_itself():
             one.chosen_by == {"a": "ensemble", "b": "unscored"}[n] for n, one in found.items()
         )
     assert abs(chosen["b"] / 400 - 0.4) < 0.1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_one_whose_uncertainty_is_no_number_counts_as_unscored(bad):
+    config = dataclasses.replace(CONFIG, share=1.0)
+    found = choose({"a": 0.3, "b": bad}, config, seed=0)
+    assert found["b"].chosen_by.startswith("unscored")
+    assert found["b"].propensity == 1.0
+
+
+def test_scores_that_are_not_finite_are_no_scores(prms, monkeypatch):
+    from data_gen.labelers import active
+
+    monkeypatch.setattr(active, "score_steps", lambda *_: [[0.5, math.nan], [0.5, 0.25]])
+    items = {"a": ("p", ["x", "y"]), "b": ("p", ["x", "z"])}
+    for by in ("ensemble", "entropy"):
+        found = active.unsure_of(prms, items, by)
+        assert found["a"] is None
+        assert found["b"] is not None
+
+
+def test_a_greedy_part_and_a_floor_may_add_up_to_more_than_the_share():
+    config = dataclasses.replace(CONFIG, share=0.5, greedy_share=0.5, min_propensity=0.05)
+    assert sum(propensities([i / 20 for i in range(20)], config)) == pytest.approx(0.525 * 20)
+
+
+def test_another_prm_in_the_same_folder_is_not_mixed_with_the_first(tmp_path):
+    prm = tiny_scorer_folder(tmp_path / "prm", seed=1)
+    given = stores(tmp_path, 4)
+    config = {"prms": [str(prm)], "by": "entropy", "share": 0.5}
+    run_job(given, tmp_path / "labels", choose=config)
+    (prm / "added.txt").write_text("other")
+    with pytest.raises(StoreError, match=r"choose\.prms\.0"):
+        run_job(given, tmp_path / "labels", choose=config)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,25 @@
 """The budget of the labelling job: never passed, and its end is no end for what was paid."""
 
+import dataclasses
 import json
 
 import pytest
 
+from data_gen.label_job import NoRollouts
 from data_gen.labelers.budgeted import BudgetedGenerator
-from data_gen.labelers.judge import tagged
+from data_gen.labelers.judge import JudgeLabeler, tagged
+from data_gen.labelers.kept_answers import KeptAnswers
 from data_gen.prompting import load_strategy
+from data_gen.rollout_store import RolloutStore
 from prm.errors import BudgetError, ConfigError
 from prm.generation.budget import Budget, BudgetConfig, max_prompt_tokens
 from prm.ledger import Ledger
 from prm.prices import Price
-from prm.protocols import SamplingParams
+from prm.protocols import Generation, SamplingParams
 from prm.store import read_manifests
 from tests.label_setup import Scripted, data, rows, run_job, stores, words
 from tests.sample_setup import SERVERS, problem, threaded_stub
+from tests.tiny import tiny_problem, tiny_solution
 
 SMALL = {"math_shepherd": {"num_rollouts": 4}, "sampling": {"max_tokens": 8}}
 
@@ -145,6 +150,107 @@ def test_a_judge_whose_budget_ends_leaves_the_rest_for_the_next_start(given, tmp
     assert manifest(output)["skipped"] == {}
     alone = run_job(given, tmp_path / "alone", **settings)
     assert sum(n for _, n in one.calls + two.calls) == sum(n for _, n in alone.calls)
+
+
+def test_answers_of_a_judge_on_servers_are_counted_once_over_all_starts(given, tmp_path):
+    from data_gen import label
+
+    kept = str(tmp_path / "kept")
+    with threaded_stub(answer="arithmetic") as stub:
+        servers = SERVERS | {"endpoints": [stub.url]}
+        settings = {
+            "method": "judge",
+            "judge": {"votes": 2, "sampling": {"max_tokens": 8}},
+            "completer": {"model": "stub", "servers": servers},
+            "rollouts": kept,
+        }
+        label.main(words(given, tmp_path / "one", **settings))
+        first, asked = spent(tmp_path / "one"), stub.counts["requests"]
+        assert first > 0
+        # Enough for what was paid for, and for no answer more.
+        limit = {"tokens": first + 1}
+        label.main(words(given, tmp_path / "two", budget=limit, **settings))
+        assert stub.counts["requests"] == asked
+    assert manifest(tmp_path / "two")["skipped"] == {}
+    assert spent(tmp_path / "two") == first
+    assert data(tmp_path / "two") == data(tmp_path / "one")
+
+
+class FailsOnce(Scripted):
+    """Keeps its answers; the last text of its first call could not be had."""
+
+    keeps_answers = True
+
+    def generate(self, prompts, params, *, seed):
+        texts = super().generate(prompts, params, seed=seed)
+        if len(self.calls) == 1:
+            texts[-1][-1] = Generation("", "error", 0, 0)
+        return texts
+
+
+def kept_answers(store, generator, max_rows=4):
+    return KeptAnswers(generator, store, owner="a", kind="judge", max_rows=max_rows)
+
+
+def test_a_prompt_with_a_text_that_failed_is_asked_again_and_no_other(tmp_path):
+    generator = FailsOnce()
+    with RolloutStore(tmp_path, settings={}) as store:
+        first = kept_answers(store, generator).generate(PROMPTS, PARAMS, seed=0)
+        second = kept_answers(store, generator).generate(PROMPTS, PARAMS, seed=0)
+    assert first[:-1] == second[:-1]
+    assert [count for _, count in generator.calls] == [2 * len(PROMPTS), 2]
+    assert all(text.finish_reason == "stop" for text in second[-1])
+
+
+def test_other_rows_and_another_company_find_the_answers_and_another_make_does_not(tmp_path):
+    generator = Scripted()
+    with RolloutStore(tmp_path, settings={}) as store:
+        found = kept_answers(store, generator).generate(PROMPTS[:4], PARAMS, seed=0)
+        calls = len(generator.calls)
+        again = kept_answers(store, generator, 2).generate(PROMPTS[2:4], PARAMS, seed=0)
+        assert again == found[2:]
+        assert len(generator.calls) == calls
+        other = KeptAnswers(
+            generator, store, owner="a", kind="judge", max_rows=4, made_with="revision 2"
+        )
+        other.generate(PROMPTS[:1], PARAMS, seed=0)
+        assert len(generator.calls) == calls + 1
+
+
+def test_what_was_answered_before_the_budget_ended_is_kept_and_used(tmp_path):
+    worst = max_prompt_tokens(PROMPTS[0]) + 2 * 8
+    with RolloutStore(tmp_path, settings={}) as store:
+        short = kept_answers(store, budgeted(worst + 25), max_rows=100)
+        found = short.generate_some(PROMPTS, PARAMS, seed=0)
+        had = sum(map(bool, found))
+        assert 0 < had < len(PROMPTS)
+        assert store.spent()["judge"] == short.ledger
+        assert short.ledger.tokens == had * (10 + 2 * 5)
+        with pytest.raises(BudgetError, match=f"no room for {len(PROMPTS) - had} more"):
+            kept_answers(store, budgeted(1)).generate(PROMPTS, PARAMS, seed=0)
+        plenty = budgeted(10**6)
+        whole = kept_answers(store, plenty).generate(PROMPTS, PARAMS, seed=0)
+    assert sum(count for _, count in plenty.generator.calls) == 2 * (len(PROMPTS) - had)
+    assert [group for group in found if group] == whole[:had]
+
+
+def test_a_judge_uses_the_answers_there_was_room_for(tmp_path):
+    pool = [
+        tiny_solution(tiny_problem(), ["Calculate 1 + 2 - 3.", "b"]),
+        tiny_solution(tiny_problem(), ["Calculate 1 + 2 - 3.", "b", "c"], 1),
+    ]
+    asked = load_strategy("first_error").render(tiny_problem(), solution=tagged(pool[1].steps))
+    room = max_prompt_tokens(asked) + 2 * 8 + 1
+    problems = {pool[0].problem_id: tiny_problem()}
+    labeler = JudgeLabeler(2, sampling=SamplingParams(max_tokens=8), problems=problems)
+    rollouts = NoRollouts(problems)
+    with RolloutStore(tmp_path, settings={}) as store:
+        model = kept_answers(store, budgeted(room))
+        labelled = dataclasses.replace(labeler, generator=model).label(pool, rollouts)
+    assert [bool(one.opinions) for one in labelled] == [True, False]
+    assert labelled[0].stop_reason != "budget"
+    assert labelled[1].stop_reason == "budget"
+    assert [label.hard for label in labelled[1].labels] == [None] * 3
 
 
 def budgeted(tokens, spent=0):

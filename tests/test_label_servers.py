@@ -222,5 +222,18 @@ def test_without_kept_answers_no_two_calls_have_the_same_seed():
     assert len(set(seeds)) == len(seeds) == 4
 
 
+def test_half_a_letter_of_a_text_does_not_reach_a_rollout():
+    class Half(Noting):
+        def generate(self, prompts, params, *, seed):
+            text = "\ud83d a \ud83d\ude00\nAnswer: 1"
+            groups = super().generate(prompts, params, seed=seed)
+            return [[dataclasses.replace(one, text=text) for one in group] for group in groups]
+
+    one = tiny_solution(tiny_problem(), ["a", "b"])
+    [[rollout]] = asyncio.run(rollouts_by(Half()).sample_many([(one, 1, 1)]))
+    assert rollout.text == "\ufffd a \U0001f600\nAnswer: 1"
+    assert rollout.text.encode()
+
+
 def test_nothing_stops_a_rollout_unless_it_is_told():
     assert LabelConfig().sampling.stop == ()

@@ -113,8 +113,9 @@ def opinions(
 ) -> dict[str, Opinion]:
     """What the model says of each solution, by its id; a solution without steps has no opinion.
 
-    Nor has one that a budget left no room for. All answers are asked for in one call. Equal solutions of a problem are judged once: the first
-    of them carries the tokens, so that the sum is what was spent.
+    Nor has one that a budget left no room for. All answers are asked for in one call. Equal
+    solutions of a problem are judged once: the first of them carries the tokens, so that the sum is
+    what was spent.
 
     Raises:
         ConfigError: several votes at temperature 0, or a solution's problem is not known.
