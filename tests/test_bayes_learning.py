@@ -16,10 +16,18 @@ PROBLEMS, ROLLOUTS = 200, 6
 
 
 @functools.cache
-def evidence(p0, q, shape="base"):
+def evidence(p0, q, shape="base", **constants):
     """Some rollouts of every prefix of short solutions of 200 problems."""
     config = WorldConfig(
-        p0, q, shape, 3, 6, solutions_per_problem=4, rollout_noise=0.0, verdict_noise=0.0
+        p0,
+        q,
+        shape,
+        3,
+        6,
+        solutions_per_problem=4,
+        rollout_noise=0.0,
+        verdict_noise=0.0,
+        **constants,
     )
     world = SyntheticWorld(config, seed=5, min_wrong=int(4 * PROBLEMS * (1 - p0) * 0.8))
     statuses = ["right" if one.final_answer == "right" else "wrong" for one in world.solutions]
@@ -65,8 +73,8 @@ def test_expectation_and_maximisation_alone_rise_too():
 
 
 @functools.cache
-def learned(*cell):
-    found, hyper = evidence(*cell), Hyper()
+def learned(*cell, **constants):
+    found, hyper = evidence(*cell, **constants), Hyper()
     for _ in range(5):
         hyper = learn(hyper, found, everyone(found))
     return hyper
@@ -92,6 +100,13 @@ def test_early_errors_tilt_the_risk_down_and_late_ones_up():
 
 def test_dips_are_found_where_there_are_some():
     assert learned(0.8, 0.1, "dips").dips > learned(0.8, 0.1).dips
+
+
+def test_shallow_dips_are_told_from_deep_ones():
+    deep, shallow = (
+        learned(0.8, 0.1, "dips", dip_share=0.35, dip_rate=rate) for rate in (0.03, 0.5)
+    )
+    assert deep.dip_level < 0.15 < shallow.dip_level
 
 
 def test_learning_twice_gives_the_same():

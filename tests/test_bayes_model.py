@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from data_gen.labelers.bayes_model import (
-    DIP,
     LEVELS,
     RATES,
     RIGHT,
@@ -151,12 +150,12 @@ def test_the_name_of_parameters_says_which_they_are():
     assert Hyper().name == names[0]
 
 
-def foretold(won, lost, dips, ahead):
+def foretold(won, lost, dips, ahead, level=0.15):
     """P(s of the next ones succeed | state, and these counts), by good and by bad states."""
     counts = np.array([[won, 0.0]]), np.array([[lost, 0.0]])
     one = np.array([1])
     evidence = Evidence(one, one * WRONG, Groups(one, one), *counts, np.ones((1, 2)))
-    emit = emissions(evidence, dips, ahead)
+    emit = emissions(evidence, Hyper(dips=dips, dip_level=level), ahead)
     good, bad = emit.good_more[0, 0], emit.bad_more[0, 0]
     np.testing.assert_allclose(good.sum(1), emit.good[0, 0], rtol=1e-9)
     np.testing.assert_allclose(bad.sum(1), emit.bad[0, 0], rtol=1e-9)
@@ -172,9 +171,10 @@ def test_a_state_succeeds_about_as_often_as_its_grid_point_says():
         assert (found[:-1] < grid[1:]).all()
 
 
-def test_in_a_dip_a_good_prefix_succeeds_so_much_less():
-    plain, dipped, mixed = (foretold(0, 0, dips, 1)[0][:, 1] for dips in (0.0, 1.0, 0.25))
-    np.testing.assert_allclose(dipped, DIP * plain, rtol=0.1)
+@pytest.mark.parametrize("level", [0.05, 0.15, 0.5])
+def test_in_a_dip_a_good_prefix_succeeds_so_much_less(level):
+    plain, dipped, mixed = (foretold(0, 0, dips, 1, level)[0][:, 1] for dips in (0.0, 1.0, 0.25))
+    np.testing.assert_allclose(dipped, level * plain, rtol=0.1)
     np.testing.assert_allclose(mixed, 0.75 * plain + 0.25 * dipped, rtol=1e-9)
     assert (foretold(0, 0, 0.25, 1)[1] == foretold(0, 0, 0.0, 1)[1]).all()
 

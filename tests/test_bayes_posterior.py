@@ -76,10 +76,10 @@ def chain_for(hyper, length):
 
 
 @functools.cache
-def state_chances(dips, won, lost):
+def state_chances(hyper, won, lost):
     """P(these outcomes in this order | state), good and bad, as foretold where nothing is known."""
     nothing = as_evidence([One(WRONG, np.zeros(1), np.zeros(1), np.ones(2))])
-    emit = emissions(nothing, dips, won + lost)
+    emit = emissions(nothing, hyper, won + lost)
     orders = math.comb(won + lost, won)
     return emit.good_more[0, 0, :, won] / orders, emit.bad_more[0, 0, :, won] / orders
 
@@ -95,10 +95,10 @@ def enumerated(solution, hyper, root):
     chain, length = chain_for(hyper, solution.length), solution.length
 
     def good(kept):
-        return state_chances(hyper.dips, int(solution.won[kept]), int(solution.lost[kept]))[0]
+        return state_chances(hyper, int(solution.won[kept]), int(solution.lost[kept]))[0]
 
     def bad(kept):
-        return state_chances(hyper.dips, int(solution.won[kept]), int(solution.lost[kept]))[1]
+        return state_chances(hyper, int(solution.won[kept]), int(solution.lost[kept]))[1]
 
     joint, levels = [], root * good(0)
     for place in range(length):
@@ -134,7 +134,7 @@ def as_evidence(solutions, problems=None):
 def read(solutions, hyper, ahead=0, problems=None):
     evidence = as_evidence(solutions, problems)
     reader = Reader(hyper, sorted({item.length for item in solutions}))
-    emit = emissions(evidence, hyper.dips, ahead)
+    emit = emissions(evidence, hyper, ahead)
     said = reader.messages(evidence, emit)
     root = roots(evidence.groups, said.root, hyper.root_prior)
     return posterior(reader, evidence, root, said, emit), said

@@ -10,6 +10,7 @@ from benchmarks.labelling.baselines import all_baselines, shares_prefixes, sweep
 from benchmarks.labelling.cells import QUICK_CELLS, all_worlds, base_names, hopeless_names
 from benchmarks.labelling.comparison import Judge, compare, geometric_mean
 from benchmarks.labelling.kept import Kept
+from benchmarks.labelling.limit import Law
 from benchmarks.labelling.outcomes import (
     NO_ERROR,
     UNKNOWN,
@@ -19,7 +20,13 @@ from benchmarks.labelling.outcomes import (
     label_outcome,
     likeliest,
 )
-from benchmarks.labelling.report import GOALS, calibration_targets, ratio_targets
+from benchmarks.labelling.report import (
+    GOALS,
+    abstention_targets,
+    calibration_targets,
+    ratio_targets,
+    show_all,
+)
 from benchmarks.labelling.serving import SAME_FOR_ALL, ServedWorlds
 from benchmarks.labelling.worlds import SyntheticWorld, WorldConfig
 from data_gen.labelers import MathShepherdLabeler
@@ -260,6 +267,42 @@ def test_calibration_is_judged_by_the_farthest_cell(compared):
     assert other.is_met
 
 
+def test_sure_and_wrong_is_judged_in_the_hopeless_cells(compared):
+    def said(name, share, right):
+        fixed = dataclasses.replace(
+            compared.fixed, above={"0.5": (1.0, 0.0), "0.8": (share, right)}
+        )
+        return dataclasses.replace(compared, name=name, fixed=fixed)
+
+    cells = [said("usual", 0.9, 0.1), said("silent", 0.0, None), said("loud", 0.3, 0.8)]
+    assert abstention_targets(cells, {"silent"})[0].is_met
+    (loud,) = abstention_targets(cells, {"silent", "loud"})
+    assert not loud.is_met
+    assert "0.060" in loud.reached
+    assert "loud" in loud.reached
+    assert abstention_targets(cells, set()) == []
+
+
+def test_all_solutions_are_shown_for_counted_baselines_alone(compared, capsys):
+    show_all([compared, compared])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("eight") and line.split()[1] == "2" for line in lines)
+    assert not any(line.startswith("mute") for line in lines)
+
+
+def test_a_reader_that_knows_the_law_reads_what_the_world_does():
+    """Without noise and recovery one success proves a beginning right: nothing before it errs."""
+    law = Law(WorldConfig(0.5, 0.0, rollout_noise=1e-9, verdict_noise=1e-9), draws=20_000)
+    won, lost = np.array([0.0, 3, 1, 0, 0]), np.array([0.0, 0, 0, 9, 9])
+    belief = law.read(won, lost, (3, 4))
+    assert belief.sum() == pytest.approx(1.0)
+    assert belief[:2].max() < 1e-6
+    assert belief[2] > 0.8
+    nothing = law.read(np.zeros(5), np.zeros(5), (3, 4))
+    # Without an early tilt no step is likelier than another by much.
+    assert nothing[:5].max() < 0.35
+
+
 def test_a_finished_cell_comes_back_and_not_for_another_seed(compared, tmp_path):
     Kept(tmp_path, "w", 1).save(compared)
     back = Kept(tmp_path, "w", 1).load("tiny")
@@ -281,7 +324,7 @@ def test_a_finished_cell_is_not_good_for_a_changed_world(compared, tmp_path, mon
 
 def test_the_cells_have_names_of_their_own_and_are_drawn_only_when_looked_into():
     names = [world.name for world in all_worlds(0)]
-    assert len(set(names)) == len(names) == 32
+    assert len(set(names)) == len(names) == 36
     assert base_names() | hopeless_names() | set(QUICK_CELLS) <= set(names)
 
 

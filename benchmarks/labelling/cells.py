@@ -80,6 +80,9 @@ def _name(config: WorldConfig) -> str:
             ("max_steps", "steps to"),
             ("unevenness", "unevenness"),
             ("rollout_noise", "noise"),
+            ("dip_rate", "rate"),
+            ("tilt", "tilt"),
+            ("concentration", "concentration"),
         )
         if getattr(config, field) != getattr(plain, field)
     ]

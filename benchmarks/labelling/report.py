@@ -70,6 +70,20 @@ def show_sureness(comparisons: Sequence[Comparison], unit: str = "cell") -> None
     show(title, columns, rows)
 
 
+def show_all(comparisons: Sequence[Comparison]) -> None:
+    """The same on all solutions: right answers, whose verdicts come with them, have their price."""
+    names = list(dict.fromkeys(one.baseline for c in comparisons for one in c.against))
+    rows = []
+    for name in names:
+        found = [one for c in comparisons if (one := _find(c, name)) and one.is_counted]
+        values = np.array([one.all_ratio for one in found])
+        if len(values):
+            row = (geometric_mean(values), np.median(values), values.min())
+            rows.append([name, str(len(values)), *(_times(float(one)) for one in row)])
+    title = "All solutions, right answers too: tokens in ours at equal accuracy, over counted cells"
+    show(title, ("baseline", "cells", "geometric mean", "median", "worst"), rows)
+
+
 def ratio_targets(
     comparisons: Sequence[Comparison], goals: dict[str, float] = GOALS
 ) -> list[Target]:
@@ -98,6 +112,22 @@ def calibration_targets(comparisons: Sequence[Comparison], base: Collection[str]
             Target(f"calibration, {name}", reached, f"within {limit:.2f}", abs(gap) <= limit)
         )
     return targets
+
+
+def abstention_targets(
+    comparisons: Sequence[Comparison], hopeless: Collection[str]
+) -> list[Target]:
+    """Where rollouts cannot tell, wrong places that are named with a belief above .8 are few."""
+    shares = []
+    for one in comparisons:
+        if one.name in hopeless:
+            share, right = one.fixed.above["0.8"]
+            shares.append((share * (1.0 - (right or 0.0)), one.name))
+    if not shares:
+        return []
+    share, cell = max(shares)
+    text = f"{share:.3f} of wrong answers at worst ({cell})"
+    return [Target("sure and wrong, hopeless cells", text, "at most 0.05", share <= 0.05)]
 
 
 def _mean_target(name: str, cells: Sequence[Against], goal: float) -> Target:

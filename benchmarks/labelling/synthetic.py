@@ -23,8 +23,10 @@ from benchmarks.labelling.baselines import all_baselines, our_sweep
 from benchmarks.labelling.comparison import Comparison, compare
 from benchmarks.labelling.kept import Kept
 from benchmarks.labelling.report import (
+    abstention_targets,
     calibration_targets,
     ratio_targets,
+    show_all,
     show_fixed,
     show_ratios,
     show_sureness,
@@ -53,9 +55,14 @@ def main() -> None:
     show_ratios(comparisons)
     show_fixed(comparisons)
     show_sureness(comparisons)
+    show_all(comparisons)
     finish(
         "bench-labelling",
-        [*ratio_targets(comparisons), *calibration_targets(comparisons, cells.base_names())],
+        [
+            *ratio_targets(comparisons),
+            *calibration_targets(comparisons, cells.base_names()),
+            *abstention_targets(comparisons, cells.hopeless_names()),
+        ],
     )
 
 

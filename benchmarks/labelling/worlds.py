@@ -12,7 +12,7 @@ around q; on the way to a wrong answer it fades to 0, on the way to a right one 
 checker is noisy. The other shapes are harder (some of them the Bayesian labeler can learn: it knows
 of dips and of early and late errors; worlds of your own are the sharper test):
 
-    dips      a fifth of the correct prefixes are hard to go on from: success x 0.15
+    dips      some of the correct prefixes are hard to go on from: success x ``dip_rate``
     bimodal   a wrong prefix is either harmless (0.75) or deadly (0.02), q on average
     early     the risk lies in the first steps
     late      the risk lies in the last steps
@@ -73,6 +73,10 @@ class WorldConfig:
     rollout_noise: float = 0.01
     verdict_noise: float = 0.005
     solutions_per_problem: int = 8
+    dip_share: float = 0.2
+    dip_rate: float = 0.15
+    tilt: float = 4.0
+    """Of ``early`` and ``late``: a step's share of the risk is e^tilt larger at one end."""
 
     @property
     def name(self) -> str:
@@ -94,6 +98,11 @@ def other_cells() -> list[WorldConfig]:
         WorldConfig(0.5, 0.1, min_steps=5, max_steps=8),
         WorldConfig(0.5, 0.1, unevenness=3.0),
         WorldConfig(0.5, 0.1, rollout_noise=0.04, verdict_noise=0.02),
+        # Constants that no grid of the Bayesian labeler has.
+        WorldConfig(0.8, 0.1, "dips", dip_share=0.35, dip_rate=0.4),
+        WorldConfig(0.8, 0.1, "dips", dip_share=0.1, dip_rate=0.03),
+        WorldConfig(0.5, 0.1, "early", tilt=2.7),
+        WorldConfig(0.5, 0.1, concentration=2.0),
     ]
 
 
@@ -180,7 +189,7 @@ def _problem(config: WorldConfig, rng: np.random.Generator) -> list[_Draft]:
 
 def _weights(config: WorldConfig, length: int, rng: np.random.Generator) -> np.ndarray:
     """How the risk is split over the steps; sums to 1."""
-    tilt = {"early": -4.0, "late": 4.0}.get(config.shape, 0.0)
+    tilt = {"early": -config.tilt, "late": config.tilt}.get(config.shape, 0.0)
     means = np.exp(tilt * np.arange(length) / length)
     return rng.dirichlet(np.maximum(config.unevenness * means * length / means.sum(), 1e-3))
 
@@ -200,7 +209,7 @@ def _solution(
     wrong = np.flatnonzero(rng.random(length) < risks)
     rates = levels.copy()
     if config.shape == "dips":
-        rates[1:length] *= np.where(rng.random(length - 1) < 0.2, 0.15, 1.0)
+        rates[1:length] *= np.where(rng.random(length - 1) < config.dip_share, config.dip_rate, 1.0)
     if not len(wrong):
         return _Draft(rates, None, right=True)
     first = int(wrong[0])

@@ -25,10 +25,12 @@ GRIDS: dict[str, tuple[float, ...]] = {
     "tilt": (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0),
     "excess": (0.7, 1.0, 1.25, 1.6),
     "fade": (0.0, 0.3, 0.7, 1.3, 2.0),
-    "dips": (0.02, 0.06, 0.12, 0.2, 0.3),
+    "dips": (0.02, 0.06, 0.12, 0.2, 0.3, 0.4),
+    "dip_level": (0.03, 0.07, 0.15, 0.3, 0.5),
 }
-_MIN_GAIN = 2.0
-"""Nats that a change must gain: the pool must say so, not chance."""
+_MIN_GAIN = 4.0
+"""Nats that a change must gain: the pool must say so, not chance. With 2 the labeler is too sure by
+.15 where repairs are likely (q = .7), with 4 by less than .1, at no cost elsewhere."""
 _RECOVERIES = (0.35, 0.7)
 _ROOT_WEIGHT = 3.0
 """Pseudo-problems of the root prior."""
@@ -75,7 +77,7 @@ def score(hyper: Hyper, evidence: Evidence) -> float:
 
 def _messages(hyper: Hyper, evidence: Evidence) -> tuple[Reader, Emissions, Messages]:
     reader = Reader(hyper, [int(n) for n in np.unique(evidence.lengths)])
-    emit = emissions(evidence, hyper.dips, 0)
+    emit = emissions(evidence, hyper, 0)
     return reader, emit, reader.messages(evidence, emit)
 
 

@@ -10,7 +10,7 @@ wrong) with a recovery rate b. Both live on grids.
             (an error in the last step: hardly ever). On the way to a wrong answer it fades as the
             steps run out, b ((r-1)/r)^fade with r steps left, on the way to a right one it rises.
     rollout success with the prefix's level or rate; a good prefix is with probability ``dips``
-            hard to go on from, and then its level is ``DIP`` times as high.
+            hard to go on from, and then its level is ``dip_level`` times as high.
 
 The levels before an error make the jump of the success rate, and its place, tell of each other:
 that is why one reading of all counts beats a threshold at each prefix. The change-point view is
@@ -32,7 +32,6 @@ LEVELS = np.exp(-np.exp(np.linspace(-5.0, 1.45, 16)))
 """Success levels of good prefixes: even steps of log(-log V), from 0.993 down to 0.014."""
 RATES = np.array([0.004, 0.012, 0.03, 0.07, 0.14, 0.25, 0.4, 0.6, 0.85])
 """Success rates of bad prefixes; the lowest is the noise of a checker."""
-DIP = 0.15
 CELL = np.array([-1.0, 0.0, 1.0]) / 3.0
 """Places in the cell of a grid point, in its spacings: many counts would else tell good from bad by
 which grid happens to have a point nearby."""
@@ -80,6 +79,7 @@ class Hyper:
     """Errors a unit of lost success: above 1 where many errors are repaired."""
     fade: float = 0.7
     dips: float = 0.02
+    dip_level: float = 0.15
 
     @property
     def root_prior(self) -> Array:
@@ -95,7 +95,7 @@ class Hyper:
     def name(self) -> str:
         """A short name of these very values."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return "bayes/1:" + hashlib.sha256(text.encode()).hexdigest()[:12]
+        return "bayes/2:" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclasses.dataclass(frozen=True)

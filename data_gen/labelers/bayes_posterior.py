@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_gen.labelers.bayes_model import (
-    DIP,
     LEVELS,
     RATES,
     RIGHT,
@@ -136,13 +135,13 @@ class Emissions:
         return int(self.good_more.shape[-1]) - 1
 
 
-def emissions(evidence: Evidence, dips: float, ahead: int) -> Emissions:
+def emissions(evidence: Evidence, hyper: Hyper, ahead: int) -> Emissions:
     """For the counts of each column; ``ahead`` is n, 0 where nothing will be asked."""
     # (states, parts): a state is a mixture of success rates with weights of its own.
     cells = level_cells()
-    good = np.concatenate([cells, LEVELS[:, None] * DIP], 1)
+    good = np.concatenate([cells, LEVELS[:, None] * hyper.dip_level], 1)
     parts = cells.shape[1]
-    weights = np.array([(1.0 - dips) / parts] * parts + [dips])
+    weights = np.array([(1.0 - hyper.dips) / parts] * parts + [hyper.dips])
     bad = rate_cells()
     rates = np.concatenate([good.ravel(), bad.ravel()])
     log = evidence.won[..., None] * np.log(rates) + evidence.lost[..., None] * np.log1p(-rates)

@@ -37,14 +37,14 @@ class PoolReader:
         everyone = np.arange(len(self.evidence.lengths))
         for part in parts(everyone, self.evidence.lengths, 0):
             cropped = self.evidence.rows(part)
-            emit = emissions(cropped, hyper.dips, 0)
+            emit = emissions(cropped, hyper, 0)
             self._said[part] = self._reader.messages(cropped, emit).root
 
     def read(self, index: Array, ahead: int) -> Iterator[tuple[Array, Posterior]]:
         """The posteriors of these solutions, part by part."""
         for part in parts(index, self.evidence.lengths, ahead):
             cropped = self.evidence.rows(part)
-            emit = emissions(cropped, self.hyper.dips, ahead)
+            emit = emissions(cropped, self.hyper, ahead)
             said = self._reader.messages(cropped, emit)
             self._said[part] = said.root
             root = roots(self.evidence.groups, self._said, self.hyper.root_prior)[part]
