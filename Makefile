@@ -119,7 +119,7 @@ bench-labelling: $(READY)  ## tokens of a right step label (QUICK=1: short; WORL
 	@short=0; \
 	$(BIN)/python -m benchmarks.labelling.synthetic $(if $(QUICK),--quick) \
 	  $(if $(WORLD),--world $(WORLD)) $(if $(SEED),--seed $(SEED)) || short=1; \
-	$(if $(WORLD),,$(BIN)/python -m benchmarks.labelling.limit || short=1;) \
+	$(if $(WORLD),,$(BIN)/python -m benchmarks.labelling.limit $(if $(SEED),--seed $(SEED)) || short=1;) \
 	$(BIN)/python -m benchmarks.labelling.throughput $(if $(QUICK),--quick) || short=1; \
 	$(if $(DATA),$(BIN)/python -m benchmarks.labelling.people --data $(DATA) $(if $(QUICK),--quick) || short=1;) \
 	exit $$short

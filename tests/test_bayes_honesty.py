@@ -53,8 +53,8 @@ def usual():
 @functools.cache
 def hopeless():
     """Repairs are so likely that a wrong prefix succeeds as often as a right one."""
-    [rows] = labelled(0.7, [BayesLabeler().price], 400, 8)
-    return rows
+    worlds = [labelled(0.7, [BayesLabeler().price], 250, seed)[0] for seed in (2, 8)]
+    return [row for rows in worlds for row in rows]
 
 
 def mode(one):
@@ -121,9 +121,7 @@ def test_where_repairs_hide_the_errors_it_names_few_of_them():
 
 
 def test_where_repairs_hide_the_errors_it_is_as_sure_as_it_is_right():
-    right = accuracy(hopeless())
-    chance = 2 * np.sqrt(right * (1 - right) / len(hopeless()))
-    assert sureness(hopeless()) == pytest.approx(right, abs=0.10 + chance)
+    assert sureness(hopeless()) == pytest.approx(accuracy(hopeless()), abs=0.12)
 
 
 def test_success_rates_are_near_those_of_the_world():

@@ -28,7 +28,7 @@ from benchmarks.labelling.report import (
     show_all,
 )
 from benchmarks.labelling.serving import SAME_FOR_ALL, ServedWorlds
-from benchmarks.labelling.worlds import SyntheticWorld, WorldConfig
+from benchmarks.labelling.worlds import SyntheticWorld, WorldConfig, _problem
 from data_gen.labelers import MathShepherdLabeler
 from prm.errors import ConfigError
 
@@ -290,7 +290,7 @@ def test_all_solutions_are_shown_for_counted_baselines_alone(compared, capsys):
     assert not any(line.startswith("mute") for line in lines)
 
 
-def test_a_reader_that_knows_the_law_reads_what_the_world_does():
+def test_a_success_proves_what_is_before_it_to_a_reader_that_knows_the_law():
     """Without noise and recovery one success proves a beginning right: nothing before it errs."""
     law = Law(WorldConfig(0.5, 0.0, rollout_noise=1e-9, verdict_noise=1e-9), draws=20_000)
     won, lost = np.array([0.0, 3, 1, 0, 0]), np.array([0.0, 0, 0, 9, 9])
@@ -301,6 +301,23 @@ def test_a_reader_that_knows_the_law_reads_what_the_world_does():
     nothing = law.read(np.zeros(5), np.zeros(5), (3, 4))
     # Without an early tilt no step is likelier than another by much.
     assert nothing[:5].max() < 0.35
+
+
+def test_a_reader_that_knows_the_law_says_how_often_errors_are_where_the_counts_are_the_same():
+    config = WorldConfig(0.4, 0.4, min_steps=5, max_steps=5, rollout_noise=0.02, verdict_noise=0.01)
+    won, lost, siblings = np.array([0.0, 0, 1, 0, 1]), np.array([0.0, 1, 0, 0, 0]), (2, 5)
+    rng, weights = np.random.default_rng(0), np.zeros(6)
+    for _ in range(8000):
+        drafts = _problem(config, rng)
+        right = [draft.right ^ (rng.random() < config.verdict_noise) for draft in drafts]
+        for draft, said in zip(drafts, right, strict=True):
+            if said or sum(right) != siblings[0]:
+                continue
+            rates = config.rollout_noise + (1 - 2 * config.rollout_noise) * draft.rates[:5]
+            place = 5 if draft.first_error is None else draft.first_error
+            weights[place] += np.prod(rates**won * (1 - rates) ** lost)
+    belief = Law(config).read(won, lost, siblings)
+    assert belief == pytest.approx(weights / weights.sum(), abs=0.03)
 
 
 def test_a_finished_cell_comes_back_and_not_for_another_seed(compared, tmp_path):

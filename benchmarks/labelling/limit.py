@@ -3,11 +3,11 @@
     python -m benchmarks.labelling.limit [--seed N] [--wrong N]
 
 Our labeler buys rollouts in base cells of `benchmarks.labelling.worlds`, at three prices. Its
-counts are then read by the exact posterior under the law that the world was drawn from, with the
+counts are then read by the posterior under the law that the world was drawn from, with the
 world's own parameters: an average over drawn success rates and recoveries (importance sampling
-from the prior), with the siblings' verdicts as evidence of the problem's rate. No reader of the
-same counts can be right more often in the long run. What is left between ours and a better
-labeler can then only lie in where the rollouts go.
+from the prior). That reader hears the verdicts of the siblings and not their rollouts, which ours
+hears too, and takes every wrong verdict as right; apart from that it is exact. Where it is right no
+more often than ours, a better labeler has to buy other rollouts, not to read them better.
 
 Shapes: D draws of the law, T steps.
 """
@@ -32,12 +32,12 @@ Array = NDArray[np.float64]
 CELLS = tuple(WorldConfig(p0, q) for p0, q in ((0.5, 0.0), (0.2, 0.0), (0.5, 0.1), (0.8, 0.2)))
 PRICES = (6e-5, 2e-5, 6e-6)
 DRAWS = 100_000
-LARGEST_GAP = 0.02
-"""Of accuracy: about the noise of the reader's draws and of 300 solutions."""
+LARGEST_GAP = 0.01
+"""Of accuracy, in the mean over cells and prices."""
 
 
 class Law:
-    """The exact posterior over the first error in a base cell, wrong answers only."""
+    """The posterior over the first error in a base cell, of solutions with a wrong answer."""
 
     def __init__(self, config: WorldConfig, draws: int = DRAWS) -> None:
         """Draw nothing yet: the draws depend on the number of steps."""
@@ -73,8 +73,21 @@ class Law:
         places = np.concatenate([survived[:, :-1] * risk, survived[:, -1:]], 1)
         rates = self._seen(levels[:, :length])
         bad = [self._recoveries(length, place, rng) for place in range(length)]
-        root = p0 + (1.0 - p0) * config.q
+        root = self._sibling(p0, rng)
         return root, np.log(rates), np.log1p(-rates), places, bad
+
+    def _sibling(self, p0: Array, rng: np.random.Generator) -> Array:
+        """P(a sibling is said to be right): without an error, or repaired.
+
+        Behind an error in the last step nothing is repaired; how often that happens is averaged
+        over solutions of any length, as nothing else is known of the sibling.
+        """
+        config = self.config
+        lengths = rng.integers(config.min_steps, config.max_steps + 1, 64)
+        last = rng.beta(config.unevenness, config.unevenness * (lengths - 1))
+        at_end = (1.0 - p0[:, None] ** last).mean(1)
+        right = p0 + config.q * (1.0 - p0 - at_end)
+        return np.asarray(config.verdict_noise + (1.0 - 2.0 * config.verdict_noise) * right)
 
     def _recoveries(self, length: int, place: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Rates of the prefixes behind an error, and P(wrong answer), for some draws."""
@@ -116,23 +129,29 @@ class Draws:
 def main() -> None:
     """Compare the two readers; exit with 1 where ours is right clearly less often."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--wrong", type=int, default=60 if is_quick() else 300)
+    parser.add_argument("--seed", type=int, default=5, help="of the worlds")
+    parser.add_argument(
+        "--wrong",
+        type=int,
+        default=60 if is_quick() else 300,
+        help="wrong answers a cell, at least",
+    )
     options = parser.parse_args()
     rows, gaps = [], []
     for config in CELLS[: 1 if is_quick() else None]:
-        for price, ours, known in readings(config, options.seed, options.wrong):
-            gaps.append((known[0] - ours[0], f"{config.name}, {price:g}"))
-            tokens = f"{ours[2]:,.0f}"
-            rows.append([config.name, f"{price:g}", tokens, *_show(*ours[:2]), *_show(*known[:2])])
+        for price, own, known in readings(config, options.seed, options.wrong):
+            gaps.append(known[0] - own[0])
+            tokens = f"{own[2]:,.0f}"
+            rows.append([config.name, f"{price:g}", tokens, *_show(*own[:2]), *_show(*known[:2])])
     title = "The same counts read by us, and by one that knows the world's law: wrong answers"
     columns = ("cell", "price", "tokens", "ours right", "says", "knowing right", "says")
     show(title, columns, rows)
-    gap, where = max(gaps)
-    goal = f"at most {LARGEST_GAP:g}"
+    gap = float(np.mean(gaps))
+    reached = f"{gap:+.3f} in the mean, {max(gaps):+.3f} at most"
+    goal = f"at most {LARGEST_GAP:g} in the mean"
     finish(
         "bench-labelling limit",
-        [Target("knowing more than ours", f"{gap:+.3f} ({where})", goal, gap <= LARGEST_GAP)],
+        [Target("accuracy of the one that knows, less ours", reached, goal, gap <= LARGEST_GAP)],
     )
 
 
@@ -188,7 +207,7 @@ def _beta(mean: float, concentration: float, rng: np.random.Generator, count: in
 
 
 def _log_mean(log: Array, weight: Array) -> float:
-    top = log.max() if log.size else 0.0
+    top = log.max()
     return float(np.log((np.exp(log - top) * weight).mean() + 1e-300) + top)
 
 

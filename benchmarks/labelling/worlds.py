@@ -76,7 +76,7 @@ class WorldConfig:
     dip_share: float = 0.2
     dip_rate: float = 0.15
     tilt: float = 4.0
-    """Of ``early`` and ``late``: a step's share of the risk is e^tilt larger at one end."""
+    """Of ``early`` and ``late``: the risk at one end is about e^tilt times that at the other."""
 
     @property
     def name(self) -> str:
@@ -98,7 +98,7 @@ def other_cells() -> list[WorldConfig]:
         WorldConfig(0.5, 0.1, min_steps=5, max_steps=8),
         WorldConfig(0.5, 0.1, unevenness=3.0),
         WorldConfig(0.5, 0.1, rollout_noise=0.04, verdict_noise=0.02),
-        # Constants that no grid of the Bayesian labeler has.
+        # Other constants than those of the cells above.
         WorldConfig(0.8, 0.1, "dips", dip_share=0.35, dip_rate=0.4),
         WorldConfig(0.8, 0.1, "dips", dip_share=0.1, dip_rate=0.03),
         WorldConfig(0.5, 0.1, "early", tilt=2.7),
