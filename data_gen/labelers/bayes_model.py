@@ -10,7 +10,7 @@ wrong) with a recovery rate b. Both live on grids.
             (an error in the last step: hardly ever). On the way to a wrong answer it fades as the
             steps run out, b ((r-1)/r)^fade with r steps left, on the way to a right one it rises.
     rollout success with the prefix's level or rate; a good prefix is with probability ``dips``
-            hard to go on from, and then its level is ``dip_level`` times as high.
+            hard to go on from, and then its level is about ``dip_level`` times as high.
 
 The levels before an error make the jump of the success rate, and its place, tell of each other:
 that is why one reading of all counts beats a threshold at each prefix. The change-point view is
@@ -35,6 +35,9 @@ RATES = np.array([0.004, 0.012, 0.03, 0.07, 0.14, 0.25, 0.4, 0.6, 0.85])
 CELL = np.array([-1.0, 0.0, 1.0]) / 3.0
 """Places in the cell of a grid point, in its spacings: many counts would else tell good from bad by
 which grid happens to have a point nearby."""
+DIP_DEPTHS = (0.62, 1.0, 1.5)
+"""Dips are not all of one depth: equal shares at these times ``dip_level``. With one depth alone
+many counts of a dip say that it is none, and so that it is an error."""
 SLIP = 0.004
 """Chance that a step goes wrong which no rollout would."""
 VERDICT_NOISE = 0.005

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_gen.labelers.bayes_model import (
+    DIP_DEPTHS,
     LEVELS,
     RATES,
     RIGHT,
@@ -139,9 +140,10 @@ def emissions(evidence: Evidence, hyper: Hyper, ahead: int) -> Emissions:
     """For the counts of each column; ``ahead`` is n, 0 where nothing will be asked."""
     # (states, parts): a state is a mixture of success rates with weights of its own.
     cells = level_cells()
-    good = np.concatenate([cells, LEVELS[:, None] * hyper.dip_level], 1)
-    parts = cells.shape[1]
-    weights = np.array([(1.0 - hyper.dips) / parts] * parts + [hyper.dips])
+    dipped = [np.maximum(cells * hyper.dip_level * depth, RATES[0]) for depth in DIP_DEPTHS]
+    good = np.concatenate([cells, *dipped], 1)
+    plain, deep = cells.shape[1], good.shape[1] - cells.shape[1]
+    weights = np.array([(1.0 - hyper.dips) / plain] * plain + [hyper.dips / deep] * deep)
     bad = rate_cells()
     rates = np.concatenate([good.ravel(), bad.ravel()])
     log = evidence.won[..., None] * np.log(rates) + evidence.lost[..., None] * np.log1p(-rates)
