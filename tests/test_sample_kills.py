@@ -94,7 +94,7 @@ def test_a_job_killed_at_any_moment_goes_on_to_the_same_records(seed, problems, 
 
 def test_ctrl_c_ends_the_job_soon_with_a_message_and_it_can_go_on(problems, whole, tmp_path):
     out = tmp_path / "out"
-    with threaded_stub(**SLOW, chunk_delay_ms=60) as stub:
+    with threaded_stub(**SLOW, chunk_delay_ms=200) as stub:
         with start(words(problems, out, **settings(stub.url))) as process:
             wait_for_answers(stub, process, 4)
             with pytest.raises(StoreError, match="another process is writing shard-00000-of-00001"):
